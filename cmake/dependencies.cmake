@@ -1,0 +1,48 @@
+# Required libraries stop the configuration when missing; optional ones name the feature that goes.
+# scripts/setup.sh installs them all.
+find_package(Threads REQUIRED)
+find_package(OpenMP REQUIRED COMPONENTS CXX)
+find_package(fmt REQUIRED)
+find_package(spdlog REQUIRED)
+find_package(yaml-cpp REQUIRED)
+find_package(nlohmann_json REQUIRED)
+find_package(CLI11 REQUIRED)
+find_package(xsimd REQUIRED)
+
+find_path(XXHASH_INCLUDE_DIR xxhash.h REQUIRED)
+find_library(XXHASH_LIBRARY xxhash REQUIRED)
+add_library(polyhead_xxhash INTERFACE)
+target_include_directories(polyhead_xxhash SYSTEM INTERFACE ${XXHASH_INCLUDE_DIR})
+target_link_libraries(polyhead_xxhash INTERFACE ${XXHASH_LIBRARY})
+
+# Any CBLAS: set BLA_VENDOR (OpenBLAS, FLAME for BLIS, ...) to choose.
+if(NOT BLA_VENDOR)
+  set(BLA_VENDOR OpenBLAS)
+endif()
+find_package(BLAS REQUIRED)
+find_path(CBLAS_INCLUDE_DIR cblas.h PATH_SUFFIXES openblas openblas-pthread blis REQUIRED)
+add_library(polyhead_cblas INTERFACE)
+target_include_directories(polyhead_cblas SYSTEM INTERFACE ${CBLAS_INCLUDE_DIR})
+target_link_libraries(polyhead_cblas INTERFACE BLAS::BLAS)
+
+if(POLYHEAD_WITH_MPI)
+  find_package(MPI COMPONENTS CXX)
+  if(NOT MPI_CXX_FOUND)
+    message(WARNING "MPI not found: polyhead will run on one rank only "
+                    "(install libopenmpi-dev and openmpi-bin)")
+    set(POLYHEAD_WITH_MPI OFF)
+  endif()
+endif()
+if(POLYHEAD_WITH_SENTENCEPIECE)
+  find_path(SENTENCEPIECE_INCLUDE_DIR sentencepiece_processor.h)
+  find_library(SENTENCEPIECE_LIBRARY sentencepiece)
+  find_library(SENTENCEPIECE_TRAIN_LIBRARY sentencepiece_train)
+  if(NOT (SENTENCEPIECE_INCLUDE_DIR AND SENTENCEPIECE_LIBRARY AND SENTENCEPIECE_TRAIN_LIBRARY))
+    message(WARNING "sentencepiece not found: polyhead will tokenize by bytes only "
+                    "(install libsentencepiece-dev)")
+    set(POLYHEAD_WITH_SENTENCEPIECE OFF)
+  endif()
+endif()
+if(POLYHEAD_BUILD_TESTS)
+  find_package(GTest REQUIRED)
+endif()

@@ -1,0 +1,23 @@
+# Compiler options, shared by every target through polyhead_options.
+add_library(polyhead_options INTERFACE)
+target_include_directories(polyhead_options INTERFACE ${CMAKE_SOURCE_DIR})
+# Contraction into FMA is decided per expression by the compiler's default; fast-math is not used,
+# because it deletes the checks for NaN.
+target_compile_options(polyhead_options INTERFACE
+  -Wall -Wextra -Wpedantic -Wshadow -Wnon-virtual-dtor -Werror)
+if(POLYHEAD_ARCHITECTURE)
+  target_compile_options(polyhead_options INTERFACE -march=${POLYHEAD_ARCHITECTURE})
+endif()
+if(POLYHEAD_SANITIZE)
+  target_compile_options(polyhead_options INTERFACE
+    -fsanitize=${POLYHEAD_SANITIZE} -fno-omit-frame-pointer)
+  target_link_options(polyhead_options INTERFACE -fsanitize=${POLYHEAD_SANITIZE})
+endif()
+target_compile_definitions(polyhead_options INTERFACE
+  POLYHEAD_WITH_CUDA=$<BOOL:${POLYHEAD_WITH_CUDA}>)
+
+# polyhead_library(NAME sources... ) with the project's options.
+function(polyhead_library name)
+  add_library(${name} STATIC ${ARGN})
+  target_link_libraries(${name} PUBLIC polyhead_options)
+endfunction()

@@ -1,0 +1,74 @@
+// Communicator: a group of ranks and the collectives between them.
+//
+// Always an argument, never a global. Size 1 is not a special case: every collective is then a
+// no-op or a copy. All ranks of a group call the same collectives in the same order.
+//
+// Sums add the ranks' contributions in rank order, whatever the transport and the number of threads
+// or hosts, so solo, thread and MPI groups of one size give the same bits, run after run.
+// Cost of each call, for a message of n bytes on P ranks: all_reduce sends 2n(P-1)/P bytes a rank,
+// all_gather and reduce_scatter half of that.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "framework/tensor.h"
+
+namespace polyhead {
+
+enum class Reduction { kSum, kMax };
+
+class Communicator {
+ public:
+  virtual ~Communicator() = default;
+  Communicator() = default;
+  Communicator(const Communicator&) = delete;
+  Communicator& operator=(const Communicator&) = delete;
+
+  virtual int rank() const = 0;
+  virtual int size() const = 0;
+
+  // In place on a contiguous tensor of f32, f64 or (kMax, kSum) i32.
+  virtual void all_reduce(Tensor& tensor, Reduction reduction = Reduction::kSum) const = 0;
+  // whole (P*n, ...) receives the ranks' part (n, ...) in rank order; both contiguous.
+  virtual void all_gather(const Tensor& part, Tensor& whole) const = 0;
+  // part (n, ...) receives this rank's rows of the sum of the ranks' whole (P*n, ...).
+  virtual void reduce_scatter(const Tensor& whole, Tensor& part) const = 0;
+  virtual void broadcast(Tensor& tensor, int root) const = 0;
+  virtual void barrier() const = 0;
+
+  // Small host messages of any length: every rank receives all ranks' strings in rank order.
+  virtual std::vector<std::string> all_gather_strings(const std::string& mine) const = 0;
+
+  // Ranks with the same colour form a new group, ordered by their rank here. Collective.
+  virtual std::unique_ptr<Communicator> split(int color) const = 0;
+};
+
+// The group of one.
+std::unique_ptr<Communicator> make_solo_communicator();
+
+// Runs `work` on every rank of the group and throws the same Error on all of them if any failed:
+// the message of the lowest failing rank, named when it is not the only one of its kind. So a
+// problem that only some ranks can see (a file, a token, a disk) is told once, and no rank is left
+// waiting in a collective.
+template <class Work>
+void run_on_all_ranks(const Communicator& communicator, Work&& work);
+
+// The part of run_on_all_ranks behind the template: `failure` is empty where the work succeeded.
+void throw_if_any_failed(const Communicator& communicator, const std::string& failure);
+
+template <class Work>
+void run_on_all_ranks(const Communicator& communicator, Work&& work) {
+  std::string failure;
+  try {
+    work();
+  } catch (const std::exception& error) {
+    failure = *error.what() == '\0' ? "unknown error" : error.what();
+  }
+  throw_if_any_failed(communicator, failure);
+}
+
+}  // namespace polyhead

@@ -1,0 +1,110 @@
+#include "framework/parameters/parameter.h"
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+#include "framework/dispatch.h"
+#include "framework/random.h"
+
+namespace polyhead {
+
+Parameter replicated_parameter(std::string name, const Shape& shape, int tensor_rank,
+                               Initialization initialization) {
+  Parameter parameter;
+  parameter.name = std::move(name);
+  parameter.global_shape = parameter.local_shape = shape;
+  parameter.owner = tensor_rank == 0;
+  parameter.decays = shape.rank() > 1;
+  parameter.initialization = initialization;
+  return parameter;
+}
+
+Parameter sharded_parameter(std::string name, const Shape& global_shape, int dim,
+                            std::int64_t begin, std::int64_t end, Initialization initialization,
+                            std::int64_t local_size) {
+  POLYHEAD_CHECK(0 <= begin && begin <= end && end <= global_shape[dim], "{}: shard [{}, {}) of {}",
+                 name, begin, end, global_shape.to_string());
+  Parameter parameter;
+  parameter.name = std::move(name);
+  parameter.global_shape = parameter.local_shape = global_shape;
+  parameter.local_shape[dim] = local_size == 0 ? end - begin : local_size;
+  parameter.shard_dim = dim;
+  parameter.shard_begin = begin;
+  parameter.shard_end = end;
+  parameter.decays = global_shape.rank() > 1;
+  parameter.initialization = initialization;
+  return parameter;
+}
+
+Tensor valid_part(const Parameter& parameter, const Tensor& local) {
+  if (!parameter.is_sharded()) return local;
+  const std::int64_t valid = parameter.shard_end - parameter.shard_begin;
+  if (parameter.shard_dim == 0) return local.row_slice(0, valid);
+  POLYHEAD_CHECK(parameter.shard_dim == 1 && parameter.global_shape.rank() == 2,
+                 "{}: shards lie along rows or columns", parameter.name);
+  return local.column_slice(0, valid);
+}
+
+namespace {
+
+Tensor joined(const std::vector<Parameter>& parts, Tensor Parameter::*member) {
+  std::int64_t rows = 0;
+  for (const Parameter& part : parts) rows += (part.*member).shape()[0];
+  return (parts.front().*member).extended_rows(rows);
+}
+
+template <class T>
+void initialize_normal(Parameter& parameter, std::uint64_t seed) {
+  const std::uint64_t stream = stream_id(parameter.name);
+  Tensor valid = valid_part(parameter, parameter.value);
+  T* data = valid.data<T>();
+  const std::int64_t global_cols = parameter.global_shape[parameter.global_shape.rank() - 1];
+  const std::int64_t first_row = parameter.shard_dim == 0 ? parameter.shard_begin : 0;
+  const std::int64_t first_col = parameter.shard_dim == 1 ? parameter.shard_begin : 0;
+#pragma omp parallel for schedule(static)
+  for (std::int64_t row = 0; row < valid.rows(); ++row) {
+    for (std::int64_t col = 0; col < valid.cols(); ++col) {
+      const std::int64_t index = (first_row + row) * global_cols + first_col + col;
+      data[row * valid.row_stride() + col] =
+          static_cast<T>(parameter.initialization.standard_deviation *
+                         normal(seed, stream, static_cast<std::uint64_t>(index)));
+    }
+  }
+}
+
+template <class T>
+void initialize_ones(Parameter& parameter) {
+  Tensor valid = valid_part(parameter, parameter.value);
+  POLYHEAD_CHECK(valid.is_contiguous(), "{}: ones fill whole rows", parameter.name);
+  std::fill_n(valid.data<T>(), valid.numel(), T(1));
+}
+
+}  // namespace
+
+Tensor joined_values(const std::vector<Parameter>& parts) {
+  return joined(parts, &Parameter::value);
+}
+
+Tensor joined_grads(const std::vector<Parameter>& parts) {
+  return joined(parts, &Parameter::grad);
+}
+
+void initialize(Parameter& parameter, std::uint64_t seed) {
+  std::memset(parameter.value.raw(), 0,
+              static_cast<std::size_t>(parameter.value.numel()) * size_of(parameter.value.dtype()));
+  dispatch_cpu_float(parameter.value.dtype(), [&]<class T>() {
+    switch (parameter.initialization.kind) {
+      case Initialization::Kind::kZeros:
+        break;
+      case Initialization::Kind::kOnes:
+        initialize_ones<T>(parameter);
+        break;
+      case Initialization::Kind::kNormal:
+        initialize_normal<T>(parameter, seed);
+        break;
+    }
+  });
+}
+
+}  // namespace polyhead

@@ -1,0 +1,72 @@
+// Parameter: a named, possibly sharded weight with its gradient.
+//
+// It says everything that others need to treat it right: how to cut it from the tensor on disk, who
+// sums its gradient, who counts it in the gradient norm and who writes it. The storage of value and
+// grad comes from a ParameterStore.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "framework/comm/communicator.h"
+#include "framework/tensor.h"
+
+namespace polyhead {
+
+// How a parameter begins. Normal values depend on (seed, name, global index) alone.
+struct Initialization {
+  enum class Kind { kZeros, kOnes, kNormal };
+  Kind kind = Kind::kNormal;
+  double standard_deviation = 0.02;  // kNormal only
+};
+
+struct Parameter {
+  static constexpr int kReplicated = -1;
+
+  std::string name;    // the name on disk
+  Shape global_shape;  // of the whole tensor, without padding
+  Shape local_shape;   // of value and grad; along shard_dim it may exceed the shard by padding
+
+  // This rank holds entries [shard_begin, shard_end) of dimension shard_dim, or everything.
+  int shard_dim = kReplicated;
+  std::int64_t shard_begin = 0;
+  std::int64_t shard_end = 0;
+
+  // The group whose copies hold partial gradients, to be summed once per optimizer step; null where
+  // the gradient is complete on every copy.
+  const Communicator* partial_over = nullptr;
+  // Exactly one tensor-parallel rank owns each entry: it counts it in the gradient norm and hands
+  // it to the checkpoint. False on the other copies of a replicated entry.
+  bool owner = true;
+  bool decays = false;          // AdamW's weight decay applies: matrices, not norms or biases
+  bool joins_previous = false;  // stored directly behind the previous parameter: one fused tensor
+  Initialization initialization;
+
+  Tensor value;  // local_shape
+  Tensor grad;   // local_shape, accumulated
+
+  bool is_sharded() const { return shard_dim != kReplicated; }
+};
+
+// A weight with all entries on every tensor-parallel rank. `tensor_rank` decides the owner.
+Parameter replicated_parameter(std::string name, const Shape& shape, int tensor_rank,
+                               Initialization initialization);
+// A weight of which this rank holds [begin, end) along `dim`, stored in `local_size` >= end - begin
+// entries (0: exactly end - begin).
+Parameter sharded_parameter(std::string name, const Shape& global_shape, int dim,
+                            std::int64_t begin, std::int64_t end, Initialization initialization,
+                            std::int64_t local_size = 0);
+
+// The rows of the value (or gradient) without padding along shard_dim: what a file holds.
+Tensor valid_part(const Parameter& parameter, const Tensor& local);
+
+// One (rows, cols) view over `parts`, which a ParameterStore has laid out one behind the other.
+Tensor joined_values(const std::vector<Parameter>& parts);
+Tensor joined_grads(const std::vector<Parameter>& parts);
+
+// Fills values as `initialization` says; padding becomes zero. The result is independent of the
+// sharding.
+void initialize(Parameter& parameter, std::uint64_t seed);
+
+}  // namespace polyhead

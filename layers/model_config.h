@@ -1,0 +1,113 @@
+// The model section of a configuration: keys, defaults, and what each layer derives from them.
+//
+// One key decides the attention: num_query_groups (absent or equal to the heads: MHA; 1: MQA;
+// between: GQA), kv_lora_rank (MLA), window_size (sliding window). Rules are in
+// model_config_rules.cpp, one per line.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "framework/ops/activation.h"
+#include "framework/ops/normalization.h"
+
+namespace polyhead {
+
+enum class Normalization { kRmsNorm, kLayerNorm };
+enum class PositionEmbedding { kRope, kLearned, kAlibi, kNone };
+enum class RopeType { kRope, kYarn, kLlama3 };
+
+// Which layers slide their window: every one but each n-th (1-based layer numbers divisible by n
+// attend globally), or a list with 1 for a windowed layer and 0 for a global one.
+struct WindowPattern {
+  std::int64_t global_every = 0;  // 0: all layers slide
+  std::vector<std::int64_t> layers;
+};
+
+struct ModelConfig {
+  std::int64_t num_layers = 0;
+  std::int64_t hidden_size = 0;
+  std::int64_t ffn_hidden_size = 0;
+  std::int64_t num_attention_heads = 0;
+  std::optional<std::int64_t> num_query_groups;  // absent: as many as heads
+  std::optional<std::int64_t> kv_channels;       // head dimension; absent: hidden_size / heads
+  std::optional<std::int64_t> vocab_size;        // absent: the tokenizer's
+
+  // Multi-head latent attention (DeepSeek-V2); present as soon as kv_lora_rank is.
+  std::optional<std::int64_t> q_lora_rank;
+  std::optional<std::int64_t> kv_lora_rank;
+  std::optional<std::int64_t> qk_head_dim;          // without rotation
+  std::optional<std::int64_t> qk_pos_emb_head_dim;  // with rotation, one key shared by all heads
+  std::optional<std::int64_t> v_head_dim;
+  double mla_norm_epsilon = 1e-6;
+
+  std::optional<std::int64_t> window_size;  // tokens, the query's own included
+  std::optional<WindowPattern> window_pattern;
+  std::optional<double> softmax_scale;  // absent: 1 / sqrt(head dimension), YaRN's factor for MLA
+  std::optional<double> attention_softcap;
+  std::optional<double> final_softcap;
+  bool qk_norm = false;  // RMSNorm on each head of q and k before the rotation
+
+  PositionEmbedding position_embedding = PositionEmbedding::kRope;
+  std::optional<std::int64_t> max_position_embeddings;  // required for learned positions
+  double rotary_base = 10000.0;
+  double rotary_percent = 1.0;
+  RopeType rope_type = RopeType::kRope;
+  std::optional<double> rotary_scaling_factor;  // YaRN, Llama 3
+  std::optional<std::int64_t> original_max_position_embeddings;
+  std::optional<double> beta_fast, beta_slow;               // YaRN: 32, 1
+  std::optional<double> mscale, mscale_all_dim;             // YaRN: 1, 0
+  std::optional<double> low_freq_factor, high_freq_factor;  // Llama 3: 1, 4
+
+  Normalization normalization = Normalization::kRmsNorm;
+  double norm_epsilon = 1e-5;
+  ops::NormWeight norm_weight = ops::NormWeight::kPlain;
+  bool post_norms = false;  // a norm on each sub-layer's output too, as in Gemma 2
+  ops::Activation activation = ops::Activation::kSwiglu;
+  bool add_bias_linear = false;  // on every linear layer but the head
+  bool add_qkv_bias = false;     // on q, k and v alone
+  bool tie_word_embeddings = false;
+  bool scale_embeddings = false;  // embeddings times sqrt(hidden_size), as in Gemma
+  double init_method_std = 0.02;  // output projections: divided by sqrt(2 num_layers)
+
+  bool is_latent() const { return kv_lora_rank.has_value(); }
+  std::int64_t groups() const { return num_query_groups.value_or(num_attention_heads); }
+  std::int64_t head_dim() const { return kv_channels.value_or(hidden_size / num_attention_heads); }
+};
+
+// What one layer's attention needs to know, derived from the model's keys. num_query_groups counts
+// heads for MLA, whose expanded keys and values have one group per head.
+struct LayerAttentionConfig {
+  std::int64_t layer = 0;
+  std::int64_t window = 0;  // 0: global
+  double softmax_scale = 1.0;
+};
+LayerAttentionConfig layer_attention_config(const ModelConfig& config, std::int64_t layer);
+
+// "MHA", "GQA", "MQA" or "MLA", with "+SWA" where a window slides on all or some layers.
+std::string attention_variant(const ModelConfig& config);
+
+// The YaRN amplitude of DeepSeek-V2: 1 for scale <= 1, else 0.1 mscale ln(scale) + 1.
+double yarn_mscale(double scale, double mscale);
+
+// Inverse frequencies of the rotated dimensions and the amplitude of cos and sin, after scaling.
+struct RotaryFrequencies {
+  std::vector<double> inverse_frequencies;  // rotary_dim / 2
+  double amplitude = 1.0;
+};
+// rotary_dim: dimensions that rotate: rotary_percent of the head, or qk_pos_emb_head_dim.
+std::int64_t rotary_dim(const ModelConfig& config);
+RotaryFrequencies rotary_frequencies(const ModelConfig& config);
+
+// A rule that the configuration breaks, as one sentence; `key` is the YAML key to blame.
+struct RuleViolation {
+  std::string key;
+  std::string message;  // with values and the fix
+};
+// All broken rules at once; pure. Empty: the model can be built on tensor_parallel_size ranks.
+std::vector<RuleViolation> model_rule_violations(const ModelConfig& config,
+                                                 std::int64_t tensor_parallel_size);
+
+}  // namespace polyhead
