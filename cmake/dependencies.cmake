@@ -7,13 +7,17 @@ find_package(spdlog REQUIRED)
 find_package(yaml-cpp REQUIRED)
 find_package(nlohmann_json REQUIRED)
 find_package(CLI11 REQUIRED)
-find_package(xsimd REQUIRED)
 
 find_path(XXHASH_INCLUDE_DIR xxhash.h REQUIRED)
 find_library(XXHASH_LIBRARY xxhash REQUIRED)
 add_library(polyhead_xxhash INTERFACE)
 target_include_directories(polyhead_xxhash SYSTEM INTERFACE ${XXHASH_INCLUDE_DIR})
 target_link_libraries(polyhead_xxhash INTERFACE ${XXHASH_LIBRARY})
+
+# Header only. Debian's CMake target also asks for xtl, which the parts used here do not need.
+find_path(XSIMD_INCLUDE_DIR xsimd/xsimd.hpp REQUIRED)
+add_library(polyhead_xsimd INTERFACE)
+target_include_directories(polyhead_xsimd SYSTEM INTERFACE ${XSIMD_INCLUDE_DIR})
 
 # Any CBLAS: set BLA_VENDOR (OpenBLAS, FLAME for BLIS, ...) to choose.
 if(NOT BLA_VENDOR)
