@@ -1,23 +1,33 @@
 #include "framework/comm/communicator.h"
 
+#include <cstring>
+
+#include "framework/comm/checked_communicator.h"
 #include "framework/error.h"
 
 namespace polyhead {
 namespace {
 
-class SoloCommunicator final : public Communicator {
+class SoloCommunicator final : public CheckedCommunicator {
  public:
-  int rank() const override { return 0; }
-  int size() const override { return 1; }
-  void all_reduce(Tensor&, Reduction) const override {}
-  void all_gather(const Tensor& part, Tensor& whole) const override { whole.copy_from(part); }
-  void reduce_scatter(const Tensor& whole, Tensor& part) const override { part.copy_from(whole); }
-  void broadcast(Tensor&, int) const override {}
-  void barrier() const override {}
-  std::vector<std::string> all_gather_strings(const std::string& mine) const override {
-    return {mine};
+  SoloCommunicator() : CheckedCommunicator(0, 1) {}
+  explicit SoloCommunicator(std::shared_ptr<CommunicationCounters> counters)
+      : CheckedCommunicator(0, 1, std::move(counters)) {}
+
+ private:
+  void reduce_all(void*, DType, std::int64_t, Reduction) const override {}
+  void gather_all(const void* part, std::size_t bytes, void* whole) const override {
+    if (whole != part) std::memcpy(whole, part, bytes);
   }
-  std::unique_ptr<Communicator> split(int) const override { return make_solo_communicator(); }
+  void reduce_part(const void* whole, DType dtype, std::int64_t count, void* part) const override {
+    gather_all(whole, static_cast<std::size_t>(count) * size_of(dtype), part);
+  }
+  void send_from(int, void*, std::size_t) const override {}
+  void wait_for_all() const override {}
+  std::vector<std::string> gather_strings(const std::string& mine) const override { return {mine}; }
+  std::unique_ptr<Communicator> make_split(int) const override {
+    return std::make_unique<SoloCommunicator>(counters_);
+  }
 };
 
 }  // namespace

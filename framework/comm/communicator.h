@@ -15,6 +15,7 @@
 #include <string>
 #include <vector>
 
+#include "framework/comm/collective.h"
 #include "framework/tensor.h"
 
 namespace polyhead {
@@ -31,9 +32,10 @@ class Communicator {
   virtual int rank() const = 0;
   virtual int size() const = 0;
 
-  // In place on a contiguous tensor of f32, f64 or (kMax, kSum) i32.
+  // In place on a contiguous tensor of f32, f64 or i32. The maximum is NaN where any rank's is.
   virtual void all_reduce(Tensor& tensor, Reduction reduction = Reduction::kSum) const = 0;
-  // whole (P*n, ...) receives the ranks' part (n, ...) in rank order; both contiguous.
+  // whole (P*n, ...) receives the ranks' part (n, ...) in rank order; both contiguous. Here and in
+  // reduce_scatter `part` may be this rank's own rows of `whole`.
   virtual void all_gather(const Tensor& part, Tensor& whole) const = 0;
   // part (n, ...) receives this rank's rows of the sum of the ranks' whole (P*n, ...).
   virtual void reduce_scatter(const Tensor& whole, Tensor& part) const = 0;
@@ -45,6 +47,12 @@ class Communicator {
 
   // Ranks with the same colour form a new group, ordered by their rank here. Collective.
   virtual std::unique_ptr<Communicator> split(int color) const = 0;
+
+  // What this rank sent so far through this group and the groups split from it.
+  const CommunicationCounters& counters() const { return *counters_; }
+
+ protected:
+  std::shared_ptr<CommunicationCounters> counters_ = std::make_shared<CommunicationCounters>();
 };
 
 // The group of one.

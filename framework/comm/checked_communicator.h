@@ -1,0 +1,49 @@
+// What all groups share: the checks of the contract and the counters. A transport moves bytes.
+#pragma once
+
+#include <memory>
+#include <utility>
+
+#include "framework/comm/communicator.h"
+
+namespace polyhead {
+
+class CheckedCommunicator : public Communicator {
+ public:
+  int rank() const final { return rank_; }
+  int size() const final { return size_; }
+  void all_reduce(Tensor& tensor, Reduction reduction) const final;
+  void all_gather(const Tensor& part, Tensor& whole) const final;
+  void reduce_scatter(const Tensor& whole, Tensor& part) const final;
+  void broadcast(Tensor& tensor, int root) const final;
+  void barrier() const final;
+  std::vector<std::string> all_gather_strings(const std::string& mine) const final;
+  std::unique_ptr<Communicator> split(int color) const final;
+
+ protected:
+  CheckedCommunicator(int rank, int size) : rank_(rank), size_(size) {}
+  // A group split from another one goes on with its counters.
+  CheckedCommunicator(int rank, int size, std::shared_ptr<CommunicationCounters> counters)
+      : rank_(rank), size_(size) {
+    counters_ = std::move(counters);
+  }
+
+ private:
+  // Counts are elements; `part` may be this rank's rows of `whole`.
+  virtual void reduce_all(void* data, DType dtype, std::int64_t count,
+                          Reduction reduction) const = 0;
+  virtual void gather_all(const void* part, std::size_t bytes, void* whole) const = 0;
+  virtual void reduce_part(const void* whole, DType dtype, std::int64_t count,
+                           void* part) const = 0;
+  virtual void send_from(int root, void* data, std::size_t bytes) const = 0;
+  virtual void wait_for_all() const = 0;
+  virtual std::vector<std::string> gather_strings(const std::string& mine) const = 0;
+  virtual std::unique_ptr<Communicator> make_split(int color) const = 0;
+
+  void count(Collective collective, std::int64_t bytes) const { counters_->add(collective, bytes); }
+
+  int rank_;
+  int size_;
+};
+
+}  // namespace polyhead

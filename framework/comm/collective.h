@@ -1,0 +1,58 @@
+// The collectives by name, and how much each was used.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+
+namespace polyhead {
+
+enum class Collective {
+  kAllReduce,
+  kAllGather,
+  kReduceScatter,
+  kBroadcast,
+  kBarrier,
+  kAllGatherStrings,
+  kSplit,
+};
+inline constexpr std::size_t kCollectives = 7;
+
+constexpr std::string_view name_of(Collective collective) {
+  constexpr std::array<std::string_view, kCollectives> kNames = {
+      "all_reduce", "all_gather",         "reduce_scatter", "broadcast",
+      "barrier",    "all_gather_strings", "split"};
+  return kNames[static_cast<std::size_t>(collective)];
+}
+
+// Calls of one rank, and the bytes of payload it sent in them.
+struct CommunicationCount {
+  std::int64_t calls = 0;
+  std::int64_t bytes = 0;
+};
+
+class CommunicationCounters {
+ public:
+  void add(Collective collective, std::int64_t bytes) {
+    CommunicationCount& count = counts_[static_cast<std::size_t>(collective)];
+    ++count.calls;
+    count.bytes += bytes;
+  }
+  const CommunicationCount& operator[](Collective collective) const {
+    return counts_[static_cast<std::size_t>(collective)];
+  }
+  CommunicationCount total() const {
+    CommunicationCount sum;
+    for (const CommunicationCount& count : counts_) {
+      sum.calls += count.calls;
+      sum.bytes += count.bytes;
+    }
+    return sum;
+  }
+
+ private:
+  std::array<CommunicationCount, kCollectives> counts_{};
+};
+
+}  // namespace polyhead
