@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "framework/config/rules.h"
 #include "framework/ops/activation.h"
 #include "framework/ops/normalization.h"
 
@@ -75,13 +76,17 @@ struct ModelConfig {
   bool is_latent() const { return kv_lora_rank.has_value(); }
   std::int64_t groups() const { return num_query_groups.value_or(num_attention_heads); }
   std::int64_t head_dim() const { return kv_channels.value_or(hidden_size / num_attention_heads); }
+  // Dimensions of one head's query and key, and of its value: K and V of the shape legend.
+  std::int64_t query_key_dim() const {
+    return is_latent() ? *qk_head_dim + *qk_pos_emb_head_dim : head_dim();
+  }
+  std::int64_t value_dim() const { return is_latent() ? *v_head_dim : head_dim(); }
 };
 
-// What one layer's attention needs to know, derived from the model's keys. num_query_groups counts
-// heads for MLA, whose expanded keys and values have one group per head.
+// What differs between the attentions of one model's layers, derived from the model's keys.
 struct LayerAttentionConfig {
-  std::int64_t layer = 0;
-  std::int64_t window = 0;  // 0: global
+  std::int64_t layer = 0;   // counted from 0
+  std::int64_t window = 0;  // visible tokens, the query's own included; 0: global
   double softmax_scale = 1.0;
 };
 LayerAttentionConfig layer_attention_config(const ModelConfig& config, std::int64_t layer);
@@ -101,11 +106,6 @@ struct RotaryFrequencies {
 std::int64_t rotary_dim(const ModelConfig& config);
 RotaryFrequencies rotary_frequencies(const ModelConfig& config);
 
-// A rule that the configuration breaks, as one sentence; `key` is the YAML key to blame.
-struct RuleViolation {
-  std::string key;
-  std::string message;  // with values and the fix
-};
 // All broken rules at once; pure. Empty: the model can be built on tensor_parallel_size ranks.
 std::vector<RuleViolation> model_rule_violations(const ModelConfig& config,
                                                  std::int64_t tensor_parallel_size);
