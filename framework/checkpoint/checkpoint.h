@@ -1,0 +1,56 @@
+// Saving and loading a model's parameters and optimizer state as a Hugging Face model folder:
+//
+//   config.json, tokenizer files     for other programs
+//   model.safetensors                parameters, whole, under their names
+//   optimizer/NAME.safetensors       one file per state (exp_avg, exp_avg_sq), the same names
+//   trainer.json                     TrainerState
+//
+// Nothing in it depends on the layout it was written at: any tensor- and data-parallel size reads
+// any checkpoint, each rank its slices. Padding is never written, and zero after loading.
+//
+// Saving: the tensor-parallel group of world rank 0 gathers one tensor at a time and world rank 0
+// writes it, so a rank needs memory for one whole tensor. Everything is written once, hashed on the
+// way, and synced. Loading: rank 0 verifies all hashes before any rank uses a byte.
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "framework/checkpoint/checkpoint_folder.h"
+#include "framework/checkpoint/safetensors_writer.h"
+#include "framework/checkpoint/trainer_state.h"
+#include "framework/comm/communicator.h"
+#include "framework/parameters/parameter_store.h"
+#include "framework/parameters/replica_check.h"
+
+namespace polyhead {
+
+// What a folder holds beside parameters and states.
+struct CheckpointDescription {
+  TrainerState trainer;  // `files` is filled in by the save
+  std::string config_json;
+  std::vector<std::filesystem::path> tokenizer_files;
+};
+
+// Writes RUN/step_<trainer.step> and points RUN/latest at it. Collective over `world`, of which
+// `tensor` is this rank's tensor-parallel group. Replicas are checked for drift first. If anything
+// fails on any rank, all ranks throw the same Error and earlier checkpoints stay as they were.
+std::filesystem::path save_checkpoint(
+    const std::filesystem::path& run, const Communicator& world, const Communicator& tensor,
+    const ParameterStore& store, const std::vector<NamedState>& states,
+    const CheckpointDescription& description,
+    std::uint64_t max_shard_bytes = SafetensorsWriter::kDefaultShardBytes);
+
+// Reads a checkpoint into the parameters and states. Collective over `world`. A missing, truncated,
+// extended or altered file and a missing, extra or mis-shaped tensor are one Error on all ranks.
+TrainerState load_checkpoint(const std::filesystem::path& folder, const Communicator& world,
+                             ParameterStore& store, std::vector<NamedState>& states);
+
+// Reads parameters alone from a model folder, ours or another program's. Not collective.
+void load_parameters(const std::filesystem::path& folder, ParameterStore& store);
+
+// The size of a checkpoint's tensors on disk, for require_free_space.
+std::uint64_t checkpoint_bytes(const ParameterStore& store, std::size_t states);
+
+}  // namespace polyhead

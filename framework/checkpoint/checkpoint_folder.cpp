@@ -1,0 +1,174 @@
+#include "framework/checkpoint/checkpoint_folder.h"
+
+#include <algorithm>
+#include <charconv>
+#include <optional>
+#include <system_error>
+#include <utility>
+
+#include "framework/error.h"
+#include "framework/files/mapped_file.h"
+
+namespace polyhead {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::string_view kPrefix = "step_";
+constexpr std::string_view kTemporarySuffix = ".polyhead-partial";
+constexpr std::string_view kLatest = "latest";
+constexpr std::string_view kTrainerFile = "trainer.json";
+
+// The step of a checkpoint's name, or nothing for any other name.
+std::optional<std::int64_t> step_of(std::string_view name) {
+  if (!name.starts_with(kPrefix)) return std::nullopt;
+  const std::string_view digits = name.substr(kPrefix.size());
+  std::int64_t step = 0;
+  const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), step);
+  if (error != std::errc() || checkpoint_name(step) != name) return std::nullopt;
+  return step;
+}
+
+std::optional<std::int64_t> latest_step(const fs::path& run) {
+  if (!fs::exists(run / kLatest)) return std::nullopt;
+  const MappedFile file(run / kLatest);
+  std::string_view name = file.text();
+  if (name.ends_with('\n')) name.remove_suffix(1);
+  return step_of(name);
+}
+
+void remove_folder(const fs::path& folder) {
+  std::error_code error;
+  fs::remove_all(folder, error);
+  require(!error, "cannot remove {}: {}", folder.string(), error.message());
+}
+
+void verify_file(const fs::path& folder, const FileRecord& record) {
+  const fs::path relative = record.name;
+  const bool leaves = relative.is_absolute() || std::ranges::find(relative, "..") != relative.end();
+  require(!leaves, "{}: lists '{}', which is outside of the checkpoint",
+          (folder / kTrainerFile).string(), record.name);
+  const fs::path path = folder / relative;
+  require(fs::exists(path), "{}: {} is missing", folder.string(), record.name);
+  const MappedFile file(path);
+  require(file.bytes().size() == record.bytes, "{}: {} bytes instead of {}; the file was {}",
+          path.string(), file.bytes().size(), record.bytes,
+          file.bytes().size() < record.bytes ? "truncated" : "extended");
+  require(content_hash(file.bytes()) == record.xxh3_128,
+          "{}: altered since it was written (its hash differs)", path.string());
+}
+
+}  // namespace
+
+std::string checkpoint_name(std::int64_t step) {
+  return fmt::format("{}{:08}", kPrefix, step);
+}
+
+std::vector<std::int64_t> checkpoint_steps(const fs::path& run) {
+  std::vector<std::int64_t> steps;
+  if (!fs::is_directory(run)) return steps;
+  for (const fs::directory_entry& entry : fs::directory_iterator(run)) {
+    if (const auto step = step_of(entry.path().filename().string())) steps.push_back(*step);
+  }
+  std::ranges::sort(steps);
+  return steps;
+}
+
+void remove_stale_checkpoints(const fs::path& run) {
+  std::vector<fs::path> stale;
+  for (const fs::directory_entry& entry : fs::directory_iterator(run)) {
+    const std::string name = entry.path().filename().string();
+    if (name.starts_with(kPrefix) && name.ends_with(kTemporarySuffix)) stale.push_back(entry);
+  }
+  for (const fs::path& folder : stale) remove_folder(folder);
+}
+
+CheckpointTransaction::CheckpointTransaction(fs::path destination)
+    : destination_(std::move(destination)), temporary_(destination_) {
+  temporary_ += kTemporarySuffix;
+  remove_folder(temporary_);
+  make_folder(temporary_);
+}
+
+CheckpointTransaction::~CheckpointTransaction() {
+  // Failing to remove it is harmless: the next writer removes it.
+  std::error_code ignored;
+  fs::remove_all(temporary_, ignored);
+}
+
+void CheckpointTransaction::commit(const TrainerState& state) {
+  for (const fs::directory_entry& entry : fs::directory_iterator(temporary_)) {
+    if (entry.is_directory()) sync_folder(entry.path());
+  }
+  write_durably(temporary_, std::string(kTrainerFile), to_json(state));
+  sync_folder(temporary_);
+  rename_durably(temporary_, destination_);
+}
+
+FileRecord copy_durably(const fs::path& from, const fs::path& folder, const std::string& name) {
+  const MappedFile source(from);
+  return write_durably(folder, name, source.text());
+}
+
+void set_latest(const fs::path& run, std::int64_t step) {
+  replace_durably(run / kLatest, checkpoint_name(step) + "\n");
+}
+
+TrainerState verify_checkpoint(const fs::path& folder) {
+  require(fs::is_directory(folder), "the checkpoint {} does not exist", folder.string());
+  TrainerState state = read_trainer_state(folder);
+  for (const FileRecord& file : state.files) verify_file(folder, file);
+  return state;
+}
+
+fs::path newest_good_checkpoint(const fs::path& run,
+                                const std::function<void(const std::string&)>& report_damage) {
+  std::vector<std::int64_t> steps = checkpoint_steps(run);
+  require(!steps.empty(), "{} holds no checkpoint", run.string());
+  const std::int64_t latest = latest_step(run).value_or(steps.back());
+  std::ranges::sort(steps, [&](std::int64_t a, std::int64_t b) {
+    return std::pair(a <= latest, a) > std::pair(b <= latest, b);
+  });
+  for (const std::int64_t step : steps) {
+    const fs::path folder = run / checkpoint_name(step);
+    try {
+      verify_checkpoint(folder);
+      return folder;
+    } catch (const std::exception& damage) {
+      report_damage(damage.what());
+    }
+  }
+  fail("{}: all {} checkpoints are damaged", run.string(), steps.size());
+}
+
+void prune_checkpoints(const fs::path& run, std::int64_t keep_last, std::int64_t keep_every) {
+  std::vector<std::int64_t> steps = checkpoint_steps(run);
+  const std::optional<std::int64_t> latest = latest_step(run);
+  std::erase_if(steps, [&](std::int64_t step) { return latest && step > *latest; });
+  const auto kept = static_cast<std::size_t>(std::max<std::int64_t>(keep_last, 1));
+  if (steps.size() <= kept) return;
+  steps.resize(steps.size() - kept);
+  for (const std::int64_t step : steps) {
+    if (keep_every > 0 && step % keep_every == 0) continue;
+    // Under its temporary name a half-removed checkpoint is never taken for a damaged one.
+    const fs::path folder = run / checkpoint_name(step);
+    fs::path removed = folder;
+    removed += kTemporarySuffix;
+    rename_durably(folder, removed);
+    remove_folder(removed);
+  }
+}
+
+void require_free_space(const fs::path& run, std::uint64_t bytes_each, std::int64_t checkpoints) {
+  std::error_code error;
+  const fs::space_info space = fs::space(run, error);
+  require(!error, "cannot tell the free space of {}: {}", run.string(), error.message());
+  const double needed = static_cast<double>(bytes_each) * static_cast<double>(checkpoints);
+  require(static_cast<double>(space.available) >= needed,
+          "{}: {:.1f} MB are free, {} checkpoints of {:.1f} MB need {:.1f} MB; free space, lower "
+          "checkpoint.keep_last or choose another checkpoint.folder",
+          run.string(), static_cast<double>(space.available) / 1e6, checkpoints,
+          static_cast<double>(bytes_each) / 1e6, needed / 1e6);
+}
+
+}  // namespace polyhead

@@ -1,0 +1,60 @@
+#include "framework/checkpoint/element_conversion.h"
+
+#include <bit>
+#include <cmath>
+#include <cstring>
+
+#include "framework/error.h"
+
+namespace polyhead {
+namespace {
+
+struct Bf16 {
+  std::uint16_t bits;
+};
+
+float to_float(Bf16 value) {
+  return std::bit_cast<float>(static_cast<std::uint32_t>(value.bits) << 16);
+}
+
+Bf16 to_bf16(float value) {
+  const auto bits = std::bit_cast<std::uint32_t>(value);
+  // Rounding a NaN could carry into infinity: keep its sign and make it quiet.
+  if (std::isnan(value)) return {static_cast<std::uint16_t>((bits >> 16) | 0x40)};
+  const std::uint32_t to_even = (bits >> 16) & 1;
+  return {static_cast<std::uint16_t>((bits + 0x7FFF + to_even) >> 16)};
+}
+
+template <class From, class To, class Convert>
+void convert_all(const std::byte* from, std::byte* to, std::int64_t count, Convert convert) {
+  for (std::int64_t i = 0; i < count; ++i) {
+    From value;
+    std::memcpy(&value, from + static_cast<std::size_t>(i) * sizeof(From), sizeof(From));
+    const To converted = convert(value);
+    std::memcpy(to + static_cast<std::size_t>(i) * sizeof(To), &converted, sizeof(To));
+  }
+}
+
+}  // namespace
+
+void convert_elements(const std::byte* from, DType from_dtype, std::byte* to, DType to_dtype,
+                      std::int64_t count) {
+  const auto is = [&](DType source, DType target) {
+    return from_dtype == source && to_dtype == target;
+  };
+  if (from_dtype == to_dtype) {
+    std::memcpy(to, from, static_cast<std::size_t>(count) * size_of(from_dtype));
+  } else if (is(DType::kBf16, DType::kF32)) {
+    convert_all<Bf16, float>(from, to, count, to_float);
+  } else if (is(DType::kBf16, DType::kF64)) {
+    convert_all<Bf16, double>(from, to, count, to_float);
+  } else if (is(DType::kF32, DType::kF64)) {
+    convert_all<float, double>(from, to, count, [](float value) { return double{value}; });
+  } else if (is(DType::kF32, DType::kBf16)) {
+    convert_all<float, Bf16>(from, to, count, to_bf16);
+  } else {
+    POLYHEAD_CHECK(false, "no conversion from {} to {}", name_of(from_dtype), name_of(to_dtype));
+  }
+}
+
+}  // namespace polyhead

@@ -1,0 +1,16 @@
+// Between the element types of files and of tensors.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "framework/dtype.h"
+
+namespace polyhead {
+
+// Converts `count` elements, which may be unaligned. Widening is exact; f32 to bf16 rounds to the
+// nearest, ties to even. Other pairs of unequal types do not occur and are refused.
+void convert_elements(const std::byte* from, DType from_dtype, std::byte* to, DType to_dtype,
+                      std::int64_t count);
+
+}  // namespace polyhead

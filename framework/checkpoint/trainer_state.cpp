@@ -1,0 +1,157 @@
+#include "framework/checkpoint/trainer_state.h"
+
+#include <nlohmann/json.hpp>
+
+#include "framework/error.h"
+#include "framework/files/json.h"
+#include "framework/files/mapped_file.h"
+
+namespace polyhead {
+namespace {
+
+using nlohmann::json;
+
+constexpr const char* kChecksum = "checksum";
+
+std::string checksum_of(const json& document) {
+  const std::string text = document.dump();
+  return content_hash(std::as_bytes(std::span(text)));
+}
+
+// One object of the document; errors name the file and the key.
+class Fields {
+ public:
+  Fields(const json& object, std::string where) : object_(object), where_(std::move(where)) {
+    require(object_.is_object(), "{}: expected an object", where_);
+  }
+
+  template <class T>
+  void read(const char* key, T& value) const {
+    const json& field = at(key);
+    if constexpr (std::is_same_v<T, std::string>) {
+      require(field.is_string(), "{}: {} must be a string", where_, key);
+    } else {
+      require(field.is_number_unsigned() &&
+                  field.get<std::uint64_t>() <=
+                      static_cast<std::uint64_t>(std::numeric_limits<T>::max()),
+              "{}: {} must be a non-negative integer", where_, key);
+    }
+    field.get_to(value);
+  }
+
+  bool has(const char* key) const { return object_.contains(key); }
+  Fields object(const char* key) const { return {at(key), fmt::format("{}: {}", where_, key)}; }
+
+  const json& at(const char* key) const {
+    const auto found = object_.find(key);
+    require(found != object_.end(), "{}: {} is missing", where_, key);
+    return *found;
+  }
+
+ private:
+  const json& object_;
+  std::string where_;
+};
+
+json to_json(const Environment& environment) {
+  return {{"blas", environment.blas},
+          {"threads", environment.threads},
+          {"world_size", environment.world_size},
+          {"tensor_model_parallel_size", environment.tensor_model_parallel_size},
+          {"data_parallel_size", environment.data_parallel_size}};
+}
+
+void read(const Fields& fields, Environment& environment) {
+  fields.read("blas", environment.blas);
+  fields.read("threads", environment.threads);
+  fields.read("world_size", environment.world_size);
+  fields.read("tensor_model_parallel_size", environment.tensor_model_parallel_size);
+  fields.read("data_parallel_size", environment.data_parallel_size);
+}
+
+json to_json(const Parent& parent) {
+  return {{"path", parent.path},
+          {"step", parent.step},
+          {"hash", parent.hash},
+          {"method", parent.method}};
+}
+
+void read(const Fields& fields, Parent& parent) {
+  fields.read("path", parent.path);
+  fields.read("step", parent.step);
+  fields.read("hash", parent.hash);
+  fields.read("method", parent.method);
+}
+
+json to_json(const FileRecord& file) {
+  return {{"name", file.name}, {"bytes", file.bytes}, {"xxh3_128", file.xxh3_128}};
+}
+
+void read(const Fields& fields, FileRecord& file) {
+  fields.read("name", file.name);
+  fields.read("bytes", file.bytes);
+  fields.read("xxh3_128", file.xxh3_128);
+}
+
+void check_integrity(json& document, const std::string& source) {
+  std::string checksum;
+  Fields(document, source).read(kChecksum, checksum);
+  document.erase(kChecksum);
+  require(checksum == checksum_of(document), "{}: altered since it was written", source);
+}
+
+}  // namespace
+
+std::string to_json(const TrainerState& state) {
+  json document{{"format_version", TrainerState::kFormatVersion},
+                {"step", state.step},
+                {"updates", state.updates},
+                {"samples", state.samples},
+                {"tokens", state.tokens},
+                {"seed", state.seed},
+                {"config", state.config},
+                {"dataset_fingerprint", state.dataset_fingerprint},
+                {"tokenizer_fingerprint", state.tokenizer_fingerprint},
+                {"environment", to_json(state.environment)},
+                {"files", json::array()}};
+  if (state.parent) document["parent"] = to_json(*state.parent);
+  for (const FileRecord& file : state.files) document["files"].push_back(to_json(file));
+  document[kChecksum] = checksum_of(document);
+  return document.dump(2) + "\n";
+}
+
+TrainerState parse_trainer_state(std::string_view text, const std::string& source) {
+  json document = parse_json(text, source);
+  const Fields fields(document, source);
+  std::int64_t version = 0;
+  fields.read("format_version", version);
+  require(version == TrainerState::kFormatVersion,
+          "{}: format version {}, this program reads version {}", source, version,
+          TrainerState::kFormatVersion);
+  check_integrity(document, source);
+
+  TrainerState state;
+  fields.read("step", state.step);
+  fields.read("updates", state.updates);
+  fields.read("samples", state.samples);
+  fields.read("tokens", state.tokens);
+  fields.read("seed", state.seed);
+  fields.read("config", state.config);
+  fields.read("dataset_fingerprint", state.dataset_fingerprint);
+  fields.read("tokenizer_fingerprint", state.tokenizer_fingerprint);
+  read(fields.object("environment"), state.environment);
+  if (fields.has("parent")) read(fields.object("parent"), state.parent.emplace());
+  const json& files = fields.at("files");
+  require(files.is_array(), "{}: files must be an array", source);
+  for (const json& file : files) {
+    read(Fields(file, source + ": files"), state.files.emplace_back());
+  }
+  return state;
+}
+
+TrainerState read_trainer_state(const std::filesystem::path& folder) {
+  const MappedFile file(folder / "trainer.json");
+  return parse_trainer_state(file.text(), file.path().string());
+}
+
+}  // namespace polyhead
