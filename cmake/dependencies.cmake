@@ -18,6 +18,10 @@ target_link_libraries(polyhead_xxhash INTERFACE ${XXHASH_LIBRARY})
 find_path(XSIMD_INCLUDE_DIR xsimd/xsimd.hpp REQUIRED)
 add_library(polyhead_xsimd INTERFACE)
 target_include_directories(polyhead_xsimd SYSTEM INTERFACE ${XSIMD_INCLUDE_DIR})
+# g++ 12 takes the "undefined" operands of its own AVX-512 intrinsics for a defect (GCC bug 105593).
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
+  target_compile_options(polyhead_xsimd INTERFACE -Wno-maybe-uninitialized -Wno-uninitialized)
+endif()
 
 # Any CBLAS: set BLA_VENDOR (OpenBLAS, FLAME for BLIS, ...) to choose.
 if(NOT BLA_VENDOR)

@@ -1,0 +1,49 @@
+#include "framework/ops/cross_entropy.h"
+
+#include "framework/dispatch.h"
+#include "framework/ops/checks.h"
+#include "framework/ops/kernels.h"
+
+namespace polyhead::ops {
+namespace {
+
+void check_logits(const Tensor& logits, const Tensor& targets, std::int64_t valid_columns) {
+  check_matrix("cross_entropy: targets", targets, 1, logits.rows(), DType::kI32, logits.device());
+  POLYHEAD_CHECK(0 <= valid_columns && valid_columns <= logits.cols(),
+                 "cross_entropy: {} columns of {}", valid_columns, logits.cols());
+}
+
+}  // namespace
+
+void cross_entropy_statistics(const Tensor& logits, const Tensor& targets, std::int64_t first_id,
+                              std::int64_t valid_columns, Tensor& statistics) {
+  check_logits(logits, targets, valid_columns);
+  check_matrix("cross_entropy: statistics", statistics, logits.rows(), 3, logits);
+  dispatch(logits.device(), [&]<Device D>() {
+    kernel::CrossEntropy<D>::statistics(logits, targets, first_id, valid_columns, statistics);
+  });
+}
+
+void cross_entropy_combine(const Tensor& gathered, const Tensor& targets, Tensor& losses,
+                           Tensor& lse) {
+  const std::int64_t tokens = targets.numel();
+  POLYHEAD_CHECK(gathered.shape().rank() == 3 && gathered.is_contiguous(),
+                 "cross_entropy: gathered is {}", gathered.shape().to_string());
+  check_matrix("cross_entropy: gathered", gathered, gathered.shape()[0] * tokens, 3, losses);
+  check_matrix("cross_entropy: targets", targets, 1, tokens, DType::kI32, losses.device());
+  check_matrix("cross_entropy: losses", losses, 1, tokens, losses);
+  check_matrix("cross_entropy: lse", lse, 1, tokens, losses);
+  dispatch(losses.device(),
+           [&]<Device D>() { kernel::CrossEntropy<D>::combine(gathered, targets, losses, lse); });
+}
+
+void cross_entropy_backward(const Tensor& targets, const Tensor& lse, std::int64_t first_id,
+                            std::int64_t valid_columns, double weight, Tensor& logits) {
+  check_logits(logits, targets, valid_columns);
+  check_matrix("cross_entropy: lse", lse, 1, logits.rows(), logits);
+  dispatch(logits.device(), [&]<Device D>() {
+    kernel::CrossEntropy<D>::backward(targets, lse, first_id, valid_columns, weight, logits);
+  });
+}
+
+}  // namespace polyhead::ops

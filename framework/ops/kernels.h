@@ -1,0 +1,82 @@
+// What a device must provide: one struct for each op, specialised in the op's name_cpu.cpp and
+// name_cuda.cu. Arguments are those of the op, checked by its name.cpp. A missing specialisation is
+// a link error that names the op.
+#pragma once
+
+#include "framework/ops/activation.h"
+#include "framework/ops/adamw.h"
+#include "framework/ops/matmul.h"
+#include "framework/ops/normalization.h"
+#include "framework/tensor.h"
+
+namespace polyhead::ops::kernel {
+
+template <Device D>
+struct Matmul {
+  static void multiply(const Tensor& a, Transpose transpose_a, const Tensor& b,
+                       Transpose transpose_b, Accumulate accumulate, Tensor& c);
+};
+
+template <Device D>
+struct Elementwise {
+  static void fill(double value, Tensor& x);
+  static void scale(double factor, Tensor& x);
+  static void add(const Tensor& a, const Tensor& b, Tensor& y);
+  static void add_bias(const Tensor& bias, Tensor& y);
+  static void bias_backward(const Tensor& dy, Tensor& dbias);
+  static void softcap_forward(double cap, Tensor& x);
+  static void softcap_backward(const Tensor& y, double cap, Tensor& dy);
+  static double sum_squares(const Tensor& x);
+  static bool all_finite(const Tensor& x);
+};
+
+template <Device D>
+struct RmsNorm {
+  static void forward(const Tensor& x, const Tensor& weight, NormWeight form, double epsilon,
+                      Tensor& y, Tensor& rstd);
+  static void apply(const Tensor& x, const Tensor& weight, NormWeight form, const Tensor& rstd,
+                    Tensor& y);
+  static void backward(const Tensor& dy, const Tensor& x, const Tensor& weight, NormWeight form,
+                       const Tensor& rstd, Tensor& dx, Tensor& dweight);
+};
+
+template <Device D>
+struct LayerNorm {
+  static void forward(const Tensor& x, const Tensor& weight, const Tensor& bias, double epsilon,
+                      Tensor& y, Tensor& statistics);
+  static void apply(const Tensor& x, const Tensor& weight, const Tensor& bias,
+                    const Tensor& statistics, Tensor& y);
+  static void backward(const Tensor& dy, const Tensor& x, const Tensor& weight,
+                       const Tensor& statistics, Tensor& dx, Tensor& dweight, Tensor& dbias);
+};
+
+template <Device D>
+struct MlpActivation {
+  static void forward(const Tensor& x, Activation activation, Tensor& y);
+  static void backward(const Tensor& dy, const Tensor& x, Activation activation, Tensor& dx);
+};
+
+template <Device D>
+struct Embedding {
+  static void forward(const Tensor& ids, const Tensor& table, std::int64_t first_id,
+                      std::int64_t valid_rows, double factor, Tensor& y);
+  static void backward(const Tensor& dy, const Tensor& ids, std::int64_t first_id,
+                       std::int64_t valid_rows, double factor, Tensor& dtable);
+};
+
+template <Device D>
+struct CrossEntropy {
+  static void statistics(const Tensor& logits, const Tensor& targets, std::int64_t first_id,
+                         std::int64_t valid_columns, Tensor& statistics);
+  static void combine(const Tensor& gathered, const Tensor& targets, Tensor& losses, Tensor& lse);
+  static void backward(const Tensor& targets, const Tensor& lse, std::int64_t first_id,
+                       std::int64_t valid_columns, double weight, Tensor& logits);
+};
+
+template <Device D>
+struct Adamw {
+  static void update(const Tensor& grad, const AdamwStep& step, Tensor& value, Tensor& first_moment,
+                     Tensor& second_moment);
+};
+
+}  // namespace polyhead::ops::kernel

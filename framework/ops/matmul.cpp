@@ -1,0 +1,24 @@
+#include "framework/ops/matmul.h"
+
+#include "framework/dispatch.h"
+#include "framework/ops/checks.h"
+#include "framework/ops/kernels.h"
+
+namespace polyhead::ops {
+
+void matmul(const Tensor& a, Transpose transpose_a, const Tensor& b, Transpose transpose_b,
+            Accumulate accumulate, Tensor& c) {
+  const bool a_turned = transpose_a == Transpose::kYes, b_turned = transpose_b == Transpose::kYes;
+  const std::int64_t depth = a_turned ? a.rows() : a.cols();
+  POLYHEAD_CHECK(depth == (b_turned ? b.cols() : b.rows()), "matmul of {}{} and {}{}",
+                 a.shape().to_string(), a_turned ? " transposed" : "", b.shape().to_string(),
+                 b_turned ? " transposed" : "");
+  check_matrix("matmul: b", b, b.rows(), b.cols(), a);
+  check_matrix("matmul: c", c, a_turned ? a.cols() : a.rows(), b_turned ? b.rows() : b.cols(), a);
+  POLYHEAD_CHECK(c.raw() != a.raw() && c.raw() != b.raw(), "matmul: c is also an input");
+  dispatch(c.device(), [&]<Device D>() {
+    kernel::Matmul<D>::multiply(a, transpose_a, b, transpose_b, accumulate, c);
+  });
+}
+
+}  // namespace polyhead::ops
