@@ -26,7 +26,8 @@ class ParameterStore {
   const std::vector<Segment>& segments() const { return segments_; }
   const Tensor& values() const { return values_; }  // (size)
   Tensor& values() { return values_; }
-  Tensor& grads() { return grads_; }  // (size)
+  const Tensor& grads() const { return grads_; }  // (size)
+  Tensor& grads() { return grads_; }
   std::int64_t size() const { return values_.numel(); }
 
   // A zeroed buffer of the same layout, e.g. a moment.
