@@ -117,6 +117,8 @@ void read_flat(const SafetensorsReader& reader, Tensor& flat, const ParameterSto
     require(info.shape == parameter.global_shape, "{}: {} has shape {}, this model needs {}",
             reader.file_of(parameter.name).string(), parameter.name, info.shape.to_string(),
             parameter.global_shape.to_string());
+    require(info.dtype != DType::kI32, "{}: {} holds i32, expected floating-point numbers",
+            reader.file_of(parameter.name).string(), parameter.name);
     Tensor valid = valid_part(parameter, store.view(flat, segment));
     if (parameter.is_sharded()) {
       reader.read_slice(parameter.name, parameter.shard_dim, parameter.shard_begin,

@@ -59,9 +59,10 @@ void initialize_normal(Parameter& parameter, std::uint64_t seed) {
   const std::uint64_t stream = stream_id(parameter.name);
   Tensor valid = valid_part(parameter, parameter.value);
   T* data = valid.data<T>();
-  const std::int64_t global_cols = parameter.global_shape[parameter.global_shape.rank() - 1];
-  const std::int64_t first_row = parameter.shard_dim == 0 ? parameter.shard_begin : 0;
-  const std::int64_t first_col = parameter.shard_dim == 1 ? parameter.shard_begin : 0;
+  const int last_dim = parameter.global_shape.rank() - 1;
+  const std::int64_t global_cols = parameter.global_shape[last_dim];
+  const std::int64_t first_row = parameter.shard_dim < last_dim ? parameter.shard_begin : 0;
+  const std::int64_t first_col = parameter.shard_dim == last_dim ? parameter.shard_begin : 0;
 #pragma omp parallel for schedule(static)
   for (std::int64_t row = 0; row < valid.rows(); ++row) {
     for (std::int64_t col = 0; col < valid.cols(); ++col) {
