@@ -1,0 +1,84 @@
+#include "layers/conversion/grouped_query.h"
+
+#include <algorithm>
+#include <array>
+
+#include "framework/checkpoint/element_conversion.h"
+#include "framework/dispatch.h"
+#include "framework/parameters/parameter.h"
+
+namespace polyhead {
+namespace {
+
+Tensor converted(const Tensor& source, DType dtype) {
+  Tensor target = Tensor::empty(source.shape(), dtype, source.device());
+  convert_elements(static_cast<const std::byte*>(source.raw()), source.dtype(),
+                   static_cast<std::byte*>(target.raw()), dtype, source.numel());
+  return target;
+}
+
+// A group's entries lie one behind the other: `size` of them in each group.
+template <class T>
+void pool_members(const T* source, T* target, std::int64_t size, std::int64_t groups,
+                  std::int64_t members, std::int64_t summed) {
+  for (std::int64_t group = 0; group < groups; ++group) {
+    const T* first = source + group * members * size;
+    for (std::int64_t i = 0; i < size; ++i) {
+      T sum = first[i];
+      for (std::int64_t member = 1; member < summed; ++member) sum += first[member * size + i];
+      target[group * size + i] = sum / static_cast<T>(summed);
+    }
+  }
+}
+
+Tensor drawn(const std::string& name, const Shape& shape, DType dtype,
+             const KeyValuePooling& pooling) {
+  const bool bias = shape.rank() == 1;
+  Parameter parameter =
+      replicated_parameter(name, shape, 0,
+                           {bias ? Initialization::Kind::kZeros : Initialization::Kind::kNormal,
+                            pooling.standard_deviation});
+  parameter.value = Tensor::empty(shape, dtype);
+  initialize(parameter, pooling.seed);
+  return parameter.value;
+}
+
+}  // namespace
+
+bool is_key_or_value_projection(std::string_view name) {
+  constexpr std::array<std::string_view, 4> kEndings = {".k_proj.weight", ".k_proj.bias",
+                                                        ".v_proj.weight", ".v_proj.bias"};
+  return std::ranges::any_of(kEndings,
+                             [&](std::string_view ending) { return name.ends_with(ending); });
+}
+
+Shape pooled_shape(const std::string& name, const Shape& source, const KeyValuePooling& pooling) {
+  POLYHEAD_CHECK(pooling.target_groups > 0 && pooling.source_groups % pooling.target_groups == 0,
+                 "{} groups into {}", pooling.source_groups, pooling.target_groups);
+  const std::int64_t rows = pooling.source_groups * pooling.head_dim;
+  require(source.rank() >= 1 && source[0] == rows,
+          "{} has shape {}; {} groups of {} dimensions need {} rows", name, source.to_string(),
+          pooling.source_groups, pooling.head_dim, rows);
+  Shape target = source;
+  target[0] = pooling.target_groups * pooling.head_dim;
+  return target;
+}
+
+Tensor pool_key_values(const std::string& name, const Tensor& source,
+                       const KeyValuePooling& pooling) {
+  const Shape shape = pooled_shape(name, source.shape(), pooling);
+  if (source.dtype() == DType::kBf16) {
+    return converted(pool_key_values(name, converted(source, DType::kF32), pooling), DType::kBf16);
+  }
+  if (pooling.method == PoolingMethod::kRandom) return drawn(name, shape, source.dtype(), pooling);
+  Tensor target = Tensor::empty_like(source, shape);
+  const std::int64_t members = pooling.source_groups / pooling.target_groups;
+  dispatch_cpu_float(source.dtype(), [&]<class T>() {
+    pool_members(source.data<T>(), target.data<T>(), shape.numel() / pooling.target_groups,
+                 pooling.target_groups, members,
+                 pooling.method == PoolingMethod::kMean ? members : 1);
+  });
+  return target;
+}
+
+}  // namespace polyhead
