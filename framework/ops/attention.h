@@ -4,7 +4,7 @@
 // MHA, GQA, MQA, MLA, sliding windows, ALiBi and soft-caps are arguments of this one op. Query head
 // h reads group h / (H / G) by index; K and V are never repeated in memory.
 //
-//   s_ij = scale q_i . k_j;  s_ij = cap tanh(s_ij / cap) if softcap;  s_ij -= slope_h (i - j)
+//   s_ij = scale q_i . k_j;  s_ij = cap tanh(s_ij / cap) if softcap;  s_ij -= slope_h |i - j|
 //   out_i = sum_j softmax_j(s_ij) v_j   over the visible keys j
 //
 // Key j is visible to query i (absolute positions) if all hold:
@@ -42,5 +42,21 @@ void attention_backward(const HeadView& dout, const HeadView& q, const HeadView&
                         const HeadView& v, const HeadView& out, const Tensor& lse,
                         std::int64_t batch, const AttentionSpec& spec, HeadView& dq, HeadView& dk,
                         HeadView& dv);
+
+// Press et al. 2022: slope_h = 2^(-8 (h + 1) / H) where H is a power of two; otherwise those of the
+// power p below, followed by every second one of 2 p. Returns (H); a rank slices its heads.
+Tensor alibi_slopes(std::int64_t heads, DType dtype);
+
+// Specialised per device; arguments are checked.
+namespace kernel {
+template <Device D>
+void attention_forward(const HeadView& q, const HeadView& k, const HeadView& v, std::int64_t batch,
+                       const AttentionSpec& spec, HeadView& out, Tensor& lse);
+template <Device D>
+void attention_backward(const HeadView& dout, const HeadView& q, const HeadView& k,
+                        const HeadView& v, const HeadView& out, const Tensor& lse,
+                        std::int64_t batch, const AttentionSpec& spec, HeadView& dq, HeadView& dk,
+                        HeadView& dv);
+}  // namespace kernel
 
 }  // namespace polyhead::ops

@@ -25,4 +25,10 @@ enum class Rotation { kForward, kBackward };
 // sequence_length. The backward pass rotates gradients by the opposite angle.
 void rope(const RopeTable& table, std::int64_t sequence_length, Rotation rotation, HeadView& x);
 
+// Specialised per device; arguments are checked.
+namespace kernel {
+template <Device D>
+void rope(const RopeTable& table, std::int64_t sequence_length, Rotation rotation, HeadView& x);
+}  // namespace kernel
+
 }  // namespace polyhead::ops

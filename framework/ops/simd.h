@@ -10,7 +10,14 @@
 #include <cstdint>
 #include <limits>
 #include <type_traits>
+
+// GCC 12 takes the undefined operands inside its AVX-512 intrinsics for our mistakes (GCC PR
+// 105593).
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#pragma GCC diagnostic ignored "-Wuninitialized"
 #include <xsimd/xsimd.hpp>
+#pragma GCC diagnostic pop
 
 namespace polyhead::ops::simd {
 
@@ -18,6 +25,11 @@ template <class T>
 using Vector = xsimd::batch<T>;
 template <class T>
 inline constexpr std::int64_t kWidth = static_cast<std::int64_t>(Vector<T>::size);
+
+template <class T>
+constexpr std::int64_t round_up_to_width(std::int64_t n) {
+  return (n + kWidth<T> - 1) / kWidth<T> * kWidth<T>;
+}
 template <class T>
 using AllLanes = std::integral_constant<std::int64_t, kWidth<T>>;
 
@@ -26,6 +38,13 @@ std::array<T, kWidth<T>> elements(const Vector<T>& x) {
   std::array<T, kWidth<T>> values;
   x.store_unaligned(values.data());
   return values;
+}
+
+template <class T>
+T sum_of_lanes(const Vector<T>& x) {
+  T sum = T(0);
+  for (const T value : elements(x)) sum += value;
+  return sum;
 }
 
 // The first `lanes` lanes of x; the others become `fill`.
