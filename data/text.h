@@ -1,0 +1,20 @@
+// Questions to UTF-8 text.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string_view>
+
+namespace polyhead {
+
+// Byte offset of the first sequence that is not UTF-8 (surrogates and overlong forms included).
+std::optional<std::size_t> find_invalid_utf8(std::string_view text);
+
+// Takes the first line off `text`, with its line feed where it has one; text is not empty.
+std::string_view take_line(std::string_view& text);
+
+// len(re.split(r"\s+", text)) of Python, the word count of lm-eval's word perplexity: one more than
+// the runs of Unicode white space, so that white space at an end counts an empty word there.
+std::int64_t count_words(std::string_view text);
+
+}  // namespace polyhead

@@ -1,0 +1,49 @@
+#include "data/tokenizer.h"
+
+#include "framework/error.h"
+
+namespace polyhead {
+namespace {
+
+constexpr const char* kBytes = "bytes";
+
+std::variant<ByteTokenizer, SentencePieceTokenizer> make(const std::string& name_or_file) {
+  if (name_or_file == kBytes) return ByteTokenizer();
+  return SentencePieceTokenizer(name_or_file);
+}
+
+}  // namespace
+
+Tokenizer::Tokenizer(const std::string& name_or_file)
+    : file_(name_or_file == kBytes ? "" : name_or_file), tokenizer_(make(name_or_file)) {}
+
+std::vector<std::int32_t> Tokenizer::encode(std::string_view text) const {
+  return std::visit([&](const auto& tokenizer) { return tokenizer.encode(text); }, tokenizer_);
+}
+
+std::string Tokenizer::decode(std::span<const std::int32_t> tokens) const {
+  for (const std::int32_t token : tokens) {
+    require(0 <= token && token < vocab_size(),
+            "token {} lies outside the {} tokenizer's vocabulary of {}", token, kind(),
+            vocab_size());
+  }
+  return std::visit([&](const auto& tokenizer) { return tokenizer.decode(tokens); }, tokenizer_);
+}
+
+std::int64_t Tokenizer::vocab_size() const {
+  return std::visit([](const auto& tokenizer) { return tokenizer.vocab_size(); }, tokenizer_);
+}
+
+std::int32_t Tokenizer::eod_id() const {
+  return std::visit([](const auto& tokenizer) { return tokenizer.eod_id(); }, tokenizer_);
+}
+
+std::string Tokenizer::kind() const {
+  return std::holds_alternative<ByteTokenizer>(tokenizer_) ? kBytes : "sentencepiece";
+}
+
+std::string Tokenizer::fingerprint() const {
+  return std::visit([](const auto& tokenizer) { return tokenizer.fingerprint(); }, tokenizer_);
+}
+
+}  // namespace polyhead

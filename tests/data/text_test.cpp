@@ -1,0 +1,42 @@
+#include "data/text.h"
+
+#include <gtest/gtest.h>
+
+namespace polyhead {
+namespace {
+
+using namespace std::literals;
+
+// Each count is len(re.split(r"\s+", text)) as Python 3 gives it.
+TEST(CountWords, CountsAsPythonsSplit) {
+  EXPECT_EQ(count_words(""), 1);
+  EXPECT_EQ(count_words("one"), 1);
+  EXPECT_EQ(count_words("one two"), 2);
+  EXPECT_EQ(count_words(" one  \t two\n"), 4);
+  EXPECT_EQ(count_words("\n \n"), 2);
+  EXPECT_EQ(count_words("a\u00a0b\u2003c\u3000d\u0085e\x1c"
+                        "f"),
+            6);
+  EXPECT_EQ(count_words("a\u200bb\u00e9c"), 1);  // a zero-width space is none
+}
+
+TEST(FindInvalidUtf8, FindsTheFirst) {
+  EXPECT_FALSE(find_invalid_utf8("plain, \u00a3, \u20ac, \U0001F600"));
+  EXPECT_EQ(find_invalid_utf8("ab\xff"), 2u);
+  EXPECT_EQ(find_invalid_utf8("abc\xc3"), 3u);           // breaks off
+  EXPECT_EQ(find_invalid_utf8("\xc0\x80"), 0u);          // overlong
+  EXPECT_EQ(find_invalid_utf8("a\xed\xa0\x80"), 1u);     // surrogate
+  EXPECT_EQ(find_invalid_utf8("\xf4\x90\x80\x80"), 0u);  // above U+10FFFF
+  EXPECT_EQ(find_invalid_utf8("\xe2\x82\xac\x80"), 3u);  // stray continuation
+}
+
+TEST(TakeLine, KeepsLineFeeds) {
+  std::string_view text = "one\n\nlast";
+  EXPECT_EQ(take_line(text), "one\n");
+  EXPECT_EQ(take_line(text), "\n");
+  EXPECT_EQ(take_line(text), "last");
+  EXPECT_TRUE(text.empty());
+}
+
+}  // namespace
+}  // namespace polyhead
