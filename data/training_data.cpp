@@ -67,42 +67,14 @@ TrainingData::TrainingData(const TrainingDataOptions& options) : options_(option
 
   std::vector<IndexedDataset> datasets;
   for (const DataSource& source : options_.sources) datasets.emplace_back(source.path);
-  adopt_descriptions(datasets);
+  vocabulary_ = find_vocabulary(datasets, options_.tokenizer, options_.vocab_size);
+  require(!options_.eod_mask_loss || vocabulary_.eod_id.has_value(),
+          "data.eod_mask_loss: nothing tells which token ends a document of {}; set data.tokenizer",
+          options_.sources.front().path);
   const std::vector<std::int64_t> samples = megatron_samples(shares, options_.num_samples);
   for (std::size_t i = 0; i < datasets.size(); ++i) add_source(std::move(datasets[i]), samples[i]);
   if (sources_.size() > 1) blend_.emplace(weights, megatron ? options_.num_samples : kBlendPeriod);
   sample_.resize(static_cast<std::size_t>(length) + 1);
-}
-
-void TrainingData::adopt_descriptions(const std::vector<IndexedDataset>& datasets) {
-  const IndexedDataset* described = nullptr;
-  for (const IndexedDataset& dataset : datasets) {
-    if (!dataset.description()) continue;
-    if (described == nullptr) described = &dataset;
-    require(dataset.description()->tokenizer_fingerprint ==
-                described->description()->tokenizer_fingerprint,
-            "{} and {} were made with different tokenizers; tokenize both with the same",
-            described->prefix(), dataset.prefix());
-  }
-  require(options_.vocab_size.has_value() || described != nullptr,
-          "{0}: no {0}.json tells the vocabulary of these tokens; set model.vocab_size",
-          datasets.front().prefix());
-  vocab_size_ = options_.vocab_size.value_or(0);
-  eod_id_ = options_.eod_id;
-  if (described != nullptr) {
-    const DatasetDescription& description = *described->description();
-    if (!options_.vocab_size) vocab_size_ = description.vocab_size;
-    if (!eod_id_) eod_id_ = description.eod_id;
-    tokenizer_fingerprint_ = description.tokenizer_fingerprint;
-    require(description.vocab_size <= vocab_size_,
-            "{}: the tokenizer has {} tokens but the model's vocab_size is {}; set "
-            "model.vocab_size to {} or leave it out",
-            described->prefix(), description.vocab_size, vocab_size_, description.vocab_size);
-  }
-  require(!options_.eod_mask_loss || eod_id_.has_value(),
-          "data.eod_mask_loss: no {}.json tells which token ends a document; tokenize the text "
-          "with 'polyhead tokenize' or leave eod_mask_loss out",
-          datasets.front().prefix());
 }
 
 void TrainingData::add_source(IndexedDataset dataset, std::int64_t num_samples) {
@@ -154,7 +126,7 @@ void TrainingData::read_sample(std::int64_t position, std::int64_t row, Batch& b
     source.dataset.read(source.documents.begin + range.document, range.begin,
                         std::span(sample_).subspan(static_cast<std::size_t>(filled),
                                                    static_cast<std::size_t>(count)),
-                        vocab_size_);
+                        vocabulary_.size);
     if (batch.document_start) {
       std::int32_t* starts = batch.document_start.data<std::int32_t>() + row * length;
       std::fill(starts + filled, starts + std::min(filled + count, length),
@@ -169,7 +141,7 @@ void TrainingData::read_sample(std::int64_t position, std::int64_t row, Batch& b
   batch.valid_targets += length;
   if (!options_.eod_mask_loss) return;
   for (std::int64_t i = 0; i < length; ++i) {
-    if (tokens[i] != *eod_id_) continue;
+    if (tokens[i] != *vocabulary_.eod_id) continue;
     targets[i] = -1;
     --batch.valid_targets;
   }

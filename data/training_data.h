@@ -7,7 +7,7 @@
 #pragma once
 
 #include <cstdint>
-#include <memory>
+#include <filesystem>
 #include <optional>
 #include <string>
 #include <variant>
@@ -18,6 +18,7 @@
 #include "data/document_split.h"
 #include "data/indexed_dataset.h"
 #include "data/sample_order.h"
+#include "data/vocabulary.h"
 #include "framework/tensor.h"
 
 namespace polyhead {
@@ -31,7 +32,7 @@ struct TrainingDataOptions {
   SampleOrder order = SampleOrder::kPolyhead;
   std::int64_t num_samples = 0;            // of the whole run; read by kMegatron alone
   std::optional<std::int64_t> vocab_size;  // of the model; absent: the tokenizer's
-  std::optional<std::int32_t> eod_id;      // absent: the tokenizer's
+  std::optional<std::string> tokenizer;    // absent: the one that the descriptions name
   bool eod_mask_loss = false;              // no loss where the input is eod
   bool attend_across_documents = true;
 };
@@ -47,22 +48,24 @@ struct Batch {
 
 class TrainingData {
  public:
-  // Throws Error for damaged datasets, sources of different tokenizers, a vocabulary larger than
-  // the model's, and parts too small for one sample.
+  // Throws Error for damaged datasets, parts too small for one sample, and what
+  // find_vocabulary refuses.
   explicit TrainingData(const TrainingDataOptions& options);
 
   // Samples first ... first + count - 1. Not for concurrent use.
   Batch batch(std::int64_t first, std::int64_t count);
 
-  // Of the model: the one asked for or else the tokenizer's.
-  std::int64_t vocab_size() const { return vocab_size_; }
-  std::optional<std::int32_t> eod_id() const { return eod_id_; }
+  std::int64_t vocab_size() const { return vocabulary_.size; }
+  std::optional<std::int32_t> eod_id() const { return vocabulary_.eod_id; }
+  // Tokenizer::fingerprint(); empty where no tokenizer is known.
+  const std::string& tokenizer_fingerprint() const { return vocabulary_.tokenizer_fingerprint; }
+  const std::vector<std::filesystem::path>& tokenizer_files() const {
+    return vocabulary_.tokenizer_files;
+  }
   // One epoch of this part of all sources.
   std::int64_t token_count() const;
   // IndexedDataset::fingerprint() of each source, in the order of the sources.
   std::vector<std::string> fingerprints() const;
-  // Tokenizer::fingerprint(); empty where no source has a description.
-  const std::string& tokenizer_fingerprint() const { return tokenizer_fingerprint_; }
 
  private:
   struct Source {
@@ -71,14 +74,11 @@ class TrainingData {
     std::variant<EpochOrder, MegatronOrder> order;  // counts documents from documents.begin
   };
 
-  void adopt_descriptions(const std::vector<IndexedDataset>& datasets);
   void add_source(IndexedDataset dataset, std::int64_t num_samples);
   void read_sample(std::int64_t position, std::int64_t row, Batch& batch);
 
   TrainingDataOptions options_;
-  std::int64_t vocab_size_ = 0;
-  std::optional<std::int32_t> eod_id_;
-  std::string tokenizer_fingerprint_;
+  Vocabulary vocabulary_;
   std::vector<Source> sources_;
   std::optional<Blend> blend_;
   std::vector<std::int32_t> sample_;  // T + 1 tokens, reused

@@ -5,6 +5,7 @@
 
 #include <map>
 
+#include "framework/files/content_hash.h"
 #include "tests/data/dataset_files.h"
 #include "tests/support/temporary_folder.h"
 
@@ -142,7 +143,7 @@ TEST_F(TrainingDataTest, SplitsByDocuments) {
 TEST_F(TrainingDataTest, NamesATokenOutsideTheVocabulary) {
   const std::string prefix = options_.sources[0].path;
   std::filesystem::remove(prefix + ".json");
-  EXPECT_THAT(error(), HasSubstr("set model.vocab_size"));
+  EXPECT_THAT(error(), HasSubstr("set data.tokenizer or model.vocab_size"));
   options_.vocab_size = 6030;
   TrainingData data(options_);
   EXPECT_THAT(error_of([&] { data.batch(0, 19); }),
@@ -151,8 +152,7 @@ TEST_F(TrainingDataTest, NamesATokenOutsideTheVocabulary) {
 
 TEST_F(TrainingDataTest, RefusesWhatCannotBeTrainedOn) {
   options_.vocab_size = 100;
-  EXPECT_THAT(error(),
-              HasSubstr("the tokenizer has 60000 tokens but the model's vocab_size is 100"));
+  EXPECT_THAT(error(), HasSubstr("model.vocab_size is 100, but the tokenizer of"));
   options_.vocab_size.reset();
   options_.sequence_length = 117;
   EXPECT_THAT(error(), HasSubstr("117 tokens are too few"));
@@ -175,6 +175,38 @@ TEST_F(TrainingDataTest, RefusesSourcesOfTwoTokenizers) {
   write_file(other + ".json", description);
   options_.sources.push_back({other});
   EXPECT_THAT(error(), HasSubstr("made with different tokenizers"));
+}
+
+TEST_F(TrainingDataTest, TakesTheTokenizerFromTheConfiguration) {
+  const std::string prefix = write_dataset(folder_ / "b", {{1, 2, 256, 3, 4, 256, 5, 6}}, 257);
+  options_.sources = {{prefix}};
+  options_.tokenizer = "bytes";
+  EXPECT_THAT(error(), HasSubstr("was not made with the tokenizer bytes"));
+  std::filesystem::remove(prefix + ".json");
+  options_.eod_mask_loss = true;
+  TrainingData data(options_);
+  EXPECT_EQ(data.vocab_size(), 257);
+  EXPECT_EQ(data.batch(0, 1).valid_targets, kLength - 2);
+  options_.tokenizer.reset();
+  options_.vocab_size = 257;
+  EXPECT_THAT(error(), HasSubstr("nothing tells which token ends a document"));
+}
+
+TEST_F(TrainingDataTest, ChecksTheTokenizersFile) {
+  const std::string prefix = options_.sources[0].path;
+  const auto replace_in_description = [&](const std::string& from, const std::string& to) {
+    std::string description = read_file(prefix + ".json");
+    description.replace(description.find(from), from.size(), to);
+    write_file(prefix + ".json", description);
+  };
+  replace_in_description("\"tokenizer_file\": \"\"", "\"tokenizer_file\": \"own.model\"");
+  EXPECT_THAT(error(), HasSubstr("own.model, which is not there"));
+  write_file(folder_ / "own.model", "pieces");
+  EXPECT_THAT(error(), HasSubstr("own.model is not the tokenizer that made"));
+  replace_in_description(
+      "\"numbers\",\n  \"vocab",
+      "\"" + content_hash(std::as_bytes(std::span("pieces", 6))) + "\",\n  \"vocab");
+  EXPECT_EQ(TrainingData(options_).tokenizer_files().at(0), folder_ / "own.model");
 }
 
 TEST_F(TrainingDataTest, FingerprintsNameTheContent) {
