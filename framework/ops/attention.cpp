@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "framework/dispatch.h"
+#include "framework/profiler.h"
 
 namespace polyhead::ops {
 namespace {
@@ -61,6 +62,7 @@ void check_arguments(const HeadView& q, const HeadView& k, const HeadView& v, st
 
 void attention_forward(const HeadView& q, const HeadView& k, const HeadView& v, std::int64_t batch,
                        const AttentionSpec& spec, HeadView& out, Tensor& lse) {
+  const ProfileScope scope(Work::kAttention);
   check_arguments(q, k, v, batch, spec, out, lse);
   dispatch(q.columns.device(),
            [&]<Device D>() { kernel::attention_forward<D>(q, k, v, batch, spec, out, lse); });
@@ -70,6 +72,7 @@ void attention_backward(const HeadView& dout, const HeadView& q, const HeadView&
                         const HeadView& v, const HeadView& out, const Tensor& lse,
                         std::int64_t batch, const AttentionSpec& spec, HeadView& dq, HeadView& dk,
                         HeadView& dv) {
+  const ProfileScope scope(Work::kAttention);
   check_arguments(q, k, v, batch, spec, out, lse);
   check_heads("dout", dout, out.columns.rows(), out.heads, out.head_dim, q);
   check_heads("dq", dq, q.columns.rows(), q.heads, q.head_dim, q);

@@ -5,6 +5,7 @@
 
 #include "framework/ops/activation.h"
 #include "framework/ops/adamw.h"
+#include "framework/ops/head_view.h"
 #include "framework/ops/matmul.h"
 #include "framework/ops/normalization.h"
 #include "framework/tensor.h"
@@ -48,6 +49,12 @@ struct LayerNorm {
                     const Tensor& statistics, Tensor& y);
   static void backward(const Tensor& dy, const Tensor& x, const Tensor& weight,
                        const Tensor& statistics, Tensor& dx, Tensor& dweight, Tensor& dbias);
+};
+
+template <Device D>
+struct LatentKeys {
+  static void forward(const HeadView& own, const Tensor& shared, HeadView& key);
+  static void backward(const HeadView& dkey, HeadView& d_own, Tensor& dshared);
 };
 
 template <Device D>

@@ -3,11 +3,13 @@
 #include "framework/dispatch.h"
 #include "framework/ops/checks.h"
 #include "framework/ops/kernels.h"
+#include "framework/profiler.h"
 
 namespace polyhead::ops {
 
 void matmul(const Tensor& a, Transpose transpose_a, const Tensor& b, Transpose transpose_b,
             Accumulate accumulate, Tensor& c) {
+  const ProfileScope scope(Work::kMatmul);
   const bool a_turned = transpose_a == Transpose::kYes, b_turned = transpose_b == Transpose::kYes;
   const std::int64_t depth = a_turned ? a.rows() : a.cols();
   POLYHEAD_CHECK(depth == (b_turned ? b.cols() : b.rows()), "matmul of {}{} and {}{}",
