@@ -38,6 +38,11 @@ LayerAttentionConfig layer_attention_config(const ModelConfig& config, std::int6
           .softmax_scale = config.softmax_scale.value_or(default_softmax_scale(config))};
 }
 
+Initialization output_initialization(const ModelConfig& config) {
+  return {Initialization::Kind::kNormal,
+          config.init_method_std / std::sqrt(2.0 * static_cast<double>(config.num_layers))};
+}
+
 std::string attention_variant(const ModelConfig& config) {
   std::string name = config.is_latent()                              ? "MLA"
                      : config.groups() == config.num_attention_heads ? "MHA"

@@ -13,6 +13,7 @@
 #include "framework/config/rules.h"
 #include "framework/ops/activation.h"
 #include "framework/ops/normalization.h"
+#include "framework/parameters/parameter.h"
 
 namespace polyhead {
 
@@ -93,6 +94,10 @@ LayerAttentionConfig layer_attention_config(const ModelConfig& config, std::int6
 
 // "MHA", "GQA", "MQA" or "MLA", with "+SWA" where a window slides on all or some layers.
 std::string attention_variant(const ModelConfig& config);
+
+// Initial values of attention's and the MLP's output projections: init_method_std / sqrt(2 layers),
+// so that the residual stream's variance does not grow with depth (GPT-2).
+Initialization output_initialization(const ModelConfig& config);
 
 // The YaRN amplitude of DeepSeek-V2: 1 for scale <= 1, else 0.1 mscale ln(scale) + 1.
 double yarn_mscale(double scale, double mscale);

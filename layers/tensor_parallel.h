@@ -1,4 +1,14 @@
-// What a layer needs to know of tensor parallelism.
+// The borders of tensor parallelism.
+//
+// Between the parallel regions the activations are (N, D), the same on all ranks, or with sequence
+// parallelism this rank's N / P contiguous rows of the flattened N = B * T tokens. A region
+// computes on all N rows with a share of the heads, features or vocabulary. Entering and leaving
+// are each other's backward ("f" and "g" of Shoeybi et al. 2019; g and its conjugate of Korthikanti
+// et al. 2022):
+//
+//            forward                                   backward
+//   enter    nothing | all-gather of rows              leave
+//   leave    all-reduce | reduce-scatter of rows       enter
 #pragma once
 
 #include <cstdint>
@@ -18,9 +28,20 @@ class TensorParallel {
   const Communicator& communicator() const { return communicator_; }
   int rank() const { return communicator_.rank(); }
   int size() const { return communicator_.size(); }
-  // Activations between the parallel regions hold N / P contiguous rows of the N = B * T tokens.
   bool sequence_parallel() const { return sequence_parallel_ && size() > 1; }
 
+  // All rows (N, C) from what lies between the regions: x itself, or a gathered copy.
+  Tensor enter(const Tensor& x) const;
+  // The sum over ranks of the partial (N, C): in place, or this rank's rows of it.
+  Tensor leave(Tensor partial) const;
+  // The rows of a tensor between the regions that this rank holds, of N.
+  std::pair<std::int64_t, std::int64_t> token_share(std::int64_t tokens) const;
+
+  // The group over which parameters between the regions hold partial gradients: with sequence
+  // parallelism each rank saw only its tokens; otherwise every copy is complete.
+  const Communicator* partial_between_regions() const {
+    return sequence_parallel() ? &communicator_ : nullptr;
+  }
   // The ranks that hold the same key and value head: `replicas` neighbours. Collective on first
   // use.
   const Communicator& replica_set(int replicas);
@@ -31,10 +52,7 @@ class TensorParallel {
   std::map<int, std::unique_ptr<Communicator>> replica_sets_;
 };
 
-// This rank's share of `size` entries that divide evenly.
-inline std::pair<std::int64_t, std::int64_t> even_share(std::int64_t size, int rank, int ranks) {
-  POLYHEAD_CHECK(size % ranks == 0, "{} entries over {} ranks", size, ranks);
-  return {size / ranks * rank, size / ranks * (rank + 1)};
-}
+// This rank's share [begin, end) of `size` entries that divide evenly.
+std::pair<std::int64_t, std::int64_t> even_share(std::int64_t size, int rank, int ranks);
 
 }  // namespace polyhead

@@ -26,6 +26,12 @@ inline Tensor random_tensor(const Shape& shape, DType dtype, std::string_view na
   return x;
 }
 
+inline Tensor ones(const Shape& shape, DType dtype = DType::kF64) {
+  Tensor x = Tensor::empty(shape, dtype);
+  dispatch_cpu_float(dtype, [&]<class T>() { std::fill_n(x.data<T>(), x.numel(), T(1)); });
+  return x;
+}
+
 // Element (row, col) as double.
 inline double at(const Tensor& x, std::int64_t row, std::int64_t col) {
   double value = 0;

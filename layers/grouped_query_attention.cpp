@@ -1,0 +1,165 @@
+#include "layers/grouped_query_attention.h"
+
+#include <utility>
+
+namespace polyhead {
+namespace {
+
+// This rank's slice of k_proj or v_proj: whole groups, or one group shared with neighbours.
+struct GroupShare {
+  std::int64_t begin, end;  // groups
+  int replicas;
+};
+
+GroupShare group_share(std::int64_t groups, const TensorParallel& parallel) {
+  if (groups >= parallel.size()) {
+    const auto [begin, end] = even_share(groups, parallel.rank(), parallel.size());
+    return {begin, end, 1};
+  }
+  const int replicas = parallel.size() / static_cast<int>(groups);
+  const std::int64_t group = parallel.rank() / replicas;
+  return {group, group + 1, replicas};
+}
+
+ColumnParallelLinear make_qkv(const std::string& prefix, const ModelConfig& config,
+                              TensorParallel& parallel) {
+  const std::int64_t head_dim = config.head_dim();
+  const Initialization normal{Initialization::Kind::kNormal, config.init_method_std};
+  const Initialization zeros{Initialization::Kind::kZeros, 0};
+  const bool bias = config.add_qkv_bias || config.add_bias_linear;
+  std::vector<Parameter> weights, biases;
+  const auto add = [&](const std::string& name, std::int64_t heads, std::int64_t begin,
+                       std::int64_t end, int replicas) {
+    const auto add_to = [&](std::vector<Parameter>& parameters, Parameter parameter) {
+      if (replicas > 1) {
+        parameter.partial_over = &parallel.replica_set(replicas);
+        parameter.owner = parallel.rank() % replicas == 0;
+      }
+      parameters.push_back(std::move(parameter));
+    };
+    add_to(weights,
+           sharded_parameter(prefix + name + ".weight", {heads * head_dim, config.hidden_size}, 0,
+                             begin * head_dim, end * head_dim, normal));
+    if (!bias) return;
+    add_to(biases, sharded_parameter(prefix + name + ".bias", {heads * head_dim}, 0,
+                                     begin * head_dim, end * head_dim, zeros));
+  };
+  const auto [begin, end] =
+      even_share(config.num_attention_heads, parallel.rank(), parallel.size());
+  const GroupShare share = group_share(config.groups(), parallel);
+  add("q_proj", config.num_attention_heads, begin, end, 1);
+  add("k_proj", config.groups(), share.begin, share.end, share.replicas);
+  add("v_proj", config.groups(), share.begin, share.end, share.replicas);
+  return {Linear(std::move(weights), std::move(biases)), parallel};
+}
+
+}  // namespace
+
+GroupedQueryAttention::GroupedQueryAttention(const std::string& prefix, const ModelConfig& config,
+                                             ops::AttentionSpec spec, TensorParallel& parallel)
+    : heads_(config.num_attention_heads / parallel.size()),
+      head_dim_(config.head_dim()),
+      spec_(std::move(spec)),
+      qkv_(make_qkv(prefix, config, parallel)),
+      out_(make_row_parallel(prefix + "o_proj", config.hidden_size,
+                             config.num_attention_heads * head_dim_, config.add_bias_linear,
+                             output_initialization(config), parallel)) {
+  const GroupShare share = group_share(config.groups(), parallel);
+  groups_ = share.end - share.begin;
+  if (!config.qk_norm) return;
+  // Every rank normalises its own heads with the one weight, so its gradient is partial over all.
+  const auto norm = [&](const std::string& name) {
+    return Norm::rms(prefix + name, head_dim_, config.norm_weight, config.norm_epsilon,
+                     parallel.rank(), &parallel.communicator());
+  };
+  q_norm_ = norm("q_norm");
+  k_norm_ = norm("k_norm");
+}
+
+GroupedQueryAttention::Heads GroupedQueryAttention::heads_of_packed(const Tensor& packed) const {
+  const std::int64_t q_end = heads_ * head_dim_, k_end = q_end + groups_ * head_dim_;
+  return {ops::heads_of(packed.column_slice(0, q_end), heads_),
+          ops::heads_of(packed.column_slice(q_end, k_end), groups_),
+          ops::heads_of(packed.column_slice(k_end, k_end + groups_ * head_dim_), groups_)};
+}
+
+GroupedQueryAttention::Heads GroupedQueryAttention::attention_inputs(const Saved& saved) const {
+  Heads heads = heads_of_packed(saved.qkv);
+  if (q_norm_) {
+    const std::int64_t q_end = heads_ * head_dim_;
+    heads.q = ops::heads_of(saved.qk.column_slice(0, q_end), heads_);
+    heads.k = ops::heads_of(saved.qk.column_slice(q_end, saved.qk.cols()), groups_);
+  }
+  return heads;
+}
+
+void GroupedQueryAttention::normalize_heads(Saved& saved) const {
+  saved.qk = Tensor::empty_like(saved.qkv, {saved.qkv.rows(), (heads_ + groups_) * head_dim_});
+  saved.norm.resize(static_cast<std::size_t>(heads_ + groups_));
+  for (std::int64_t head = 0; head < heads_ + groups_; ++head) {
+    const std::int64_t begin = head * head_dim_, end = begin + head_dim_;
+    Tensor normalized = saved.qk.column_slice(begin, end);
+    (head < heads_ ? q_norm_ : k_norm_)
+        ->forward(saved.qkv.column_slice(begin, end), normalized,
+                  saved.norm[static_cast<std::size_t>(head)]);
+  }
+}
+
+void GroupedQueryAttention::backward_normalize_heads(const Saved& saved, Tensor& dqkv) {
+  for (std::int64_t head = 0; head < heads_ + groups_; ++head) {
+    const std::int64_t begin = head * head_dim_, end = begin + head_dim_;
+    Tensor gradient = dqkv.column_slice(begin, end);
+    (head < heads_ ? q_norm_ : k_norm_)
+        ->backward(gradient, saved.qkv.column_slice(begin, end),
+                   saved.norm[static_cast<std::size_t>(head)], gradient);
+  }
+}
+
+Tensor GroupedQueryAttention::forward(const Tensor& x, const SequenceBatch& sequences,
+                                      Attention::Saved& base) const {
+  auto& saved = dynamic_cast<Saved&>(base);
+  saved.qkv = qkv_.forward(x);
+  if (q_norm_) normalize_heads(saved);
+  Heads inputs = attention_inputs(saved);
+  if (sequences.rope.cos) {
+    ops::rope(sequences.rope, sequences.length, ops::Rotation::kForward, inputs.q);
+    ops::rope(sequences.rope, sequences.length, ops::Rotation::kForward, inputs.k);
+  }
+  ops::AttentionSpec spec = spec_;
+  spec.document_start = sequences.document_start;
+  saved.out = Tensor::empty_like(saved.qkv, {saved.qkv.rows(), heads_ * head_dim_});
+  saved.lse = Tensor::empty_like(saved.qkv, {sequences.batch, heads_, sequences.length});
+  ops::HeadView out = ops::heads_of(saved.out, heads_);
+  ops::attention_forward(inputs.q, inputs.k, inputs.v, sequences.batch, spec, out, saved.lse);
+  return out_.forward(saved.out);
+}
+
+Tensor GroupedQueryAttention::backward(const Tensor& dy, const Tensor& x,
+                                       const SequenceBatch& sequences, Attention::Saved& base) {
+  auto& saved = dynamic_cast<Saved&>(base);
+  const Tensor dout = out_.backward(dy, saved.out);
+  const Heads inputs = attention_inputs(saved);
+  Tensor dqkv = Tensor::empty_like(saved.qkv);
+  Heads gradients = heads_of_packed(dqkv);
+  ops::AttentionSpec spec = spec_;
+  spec.document_start = sequences.document_start;
+  ops::attention_backward(ops::heads_of(dout, heads_), inputs.q, inputs.k, inputs.v,
+                          ops::heads_of(saved.out, heads_), saved.lse, sequences.batch, spec,
+                          gradients.q, gradients.k, gradients.v);
+  if (sequences.rope.cos) {
+    ops::rope(sequences.rope, sequences.length, ops::Rotation::kBackward, gradients.q);
+    ops::rope(sequences.rope, sequences.length, ops::Rotation::kBackward, gradients.k);
+  }
+  if (q_norm_) backward_normalize_heads(saved, dqkv);
+  saved = {};
+  return qkv_.backward(dqkv, x);
+}
+
+void GroupedQueryAttention::collect_parameters(std::vector<Parameter*>& parameters) {
+  qkv_.collect_parameters(parameters);
+  out_.collect_parameters(parameters);
+  if (q_norm_) q_norm_->collect_parameters(parameters);
+  if (k_norm_) k_norm_->collect_parameters(parameters);
+}
+
+}  // namespace polyhead

@@ -1,0 +1,85 @@
+#include "layers/model.h"
+
+namespace polyhead {
+namespace {
+
+ops::RopeTable make_rope(const ModelConfig& config, std::int64_t positions, DType dtype) {
+  if (config.position_embedding != PositionEmbedding::kRope) return {};
+  const RotaryFrequencies frequencies = rotary_frequencies(config);
+  return ops::make_rope_table(frequencies.inverse_frequencies, frequencies.amplitude, positions,
+                              dtype);
+}
+
+}  // namespace
+
+Model::Model(const ModelConfig& config, std::int64_t max_sequence_length, TensorParallel& parallel,
+             DType dtype, Recompute recompute)
+    : config_(config),
+      max_sequence_length_(max_sequence_length),
+      recompute_(recompute),
+      rope_(make_rope(config, max_sequence_length, dtype)),
+      embedding_(config, parallel),
+      final_norm_("model.norm", config.hidden_size, config, parallel.rank(),
+                  parallel.partial_between_regions()),
+      output_loss_(config, config.tie_word_embeddings ? &embedding_.weight() : nullptr, parallel) {
+  for (std::int64_t layer = 0; layer < config.num_layers; ++layer) {
+    blocks_.push_back(std::make_unique<TransformerBlock>(config, layer, parallel, dtype));
+  }
+}
+
+std::vector<Parameter*> Model::parameters() {
+  std::vector<Parameter*> parameters;
+  embedding_.collect_parameters(parameters);
+  for (const auto& block : blocks_) block->collect_parameters(parameters);
+  final_norm_.collect_parameters(parameters);
+  output_loss_.collect_parameters(parameters);
+  return parameters;
+}
+
+SequenceBatch Model::sequences(const Tensor& tokens, std::int64_t batch,
+                               const Tensor& document_start) const {
+  POLYHEAD_CHECK(batch > 0 && tokens.numel() % batch == 0, "{} tokens in {} sequences",
+                 tokens.numel(), batch);
+  const std::int64_t length = tokens.numel() / batch;
+  POLYHEAD_CHECK(length <= max_sequence_length_, "sequences of {} tokens, made for {}", length,
+                 max_sequence_length_);
+  return {batch, length, document_start, rope_};
+}
+
+Tensor Model::forward(const Tensor& tokens, std::int64_t batch, Saved& saved,
+                      const Tensor& document_start) const {
+  saved.tokens = tokens;
+  saved.sequences = sequences(tokens, batch, document_start);
+  saved.blocks.clear();
+  saved.blocks.resize(blocks_.size());
+  Tensor x = embedding_.forward(tokens, saved.sequences.length);
+  for (std::size_t layer = 0; layer < blocks_.size(); ++layer) {
+    x = blocks_[layer]->forward(x, saved.sequences, saved.blocks[layer]);
+    saved.blocks[layer].drop(recompute_);
+  }
+  saved.h = x;
+  return final_norm_.forward(x, saved.final_norm);
+}
+
+Tensor Model::infer(const Tensor& tokens, std::int64_t batch, const Tensor& document_start) const {
+  const SequenceBatch sequence_batch = sequences(tokens, batch, document_start);
+  Tensor x = embedding_.forward(tokens, sequence_batch.length);
+  for (const auto& block : blocks_) {
+    TransformerBlock::Saved saved;
+    x = block->forward(x, sequence_batch, saved);
+  }
+  Norm::Saved saved;
+  return final_norm_.forward(x, saved);
+}
+
+void Model::backward(const Tensor& dh, Saved& saved) {
+  Tensor dx = Tensor::empty_like(dh);
+  final_norm_.backward(dh, saved.h, saved.final_norm, dx);
+  saved.h = {};
+  for (std::size_t layer = blocks_.size(); layer-- > 0;) {
+    dx = blocks_[layer]->backward(dx, saved.sequences, saved.blocks[layer]);
+  }
+  embedding_.backward(dx, saved.tokens, saved.sequences.length);
+}
+
+}  // namespace polyhead

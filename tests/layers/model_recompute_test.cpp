@@ -1,0 +1,79 @@
+// Recomputation saves memory and changes no bit, on one rank and on two with sequence parallelism.
+#include <gtest/gtest.h>
+
+#include "framework/comm/thread_communicator.h"
+#include "tests/support/model_run.h"
+#include "tests/support/variants.h"
+
+namespace polyhead {
+namespace {
+
+using testing::RunResult;
+using testing::RunShape;
+using testing::Variant;
+
+class Recomputation : public ::testing::TestWithParam<Variant> {};
+
+void expect_bitwise(const RunResult& got, const RunResult& want) {
+  ASSERT_EQ(got.tensors().size(), want.tensors().size());
+  for (const auto& [name, tensor] : want.tensors()) {
+    EXPECT_TRUE(testing::bitwise_equal(got.tensors().at(name), tensor)) << name;
+  }
+}
+
+TEST_P(Recomputation, IsBitwiseTheSame) {
+  for (const bool parallel : {false, true}) {
+    const auto run = [&](Recompute recompute, RunResult& result) {
+      const RunShape shape{
+          .dtype = DType::kF32, .sequence_parallel = parallel, .recompute = recompute};
+      run_on_threads(parallel ? 2 : 1, [&](const Communicator& communicator) {
+        testing::run_model(GetParam().config, shape, communicator, result);
+      });
+    };
+    RunResult none, selective, full;
+    run(Recompute::kNone, none);
+    run(Recompute::kSelective, selective);
+    run(Recompute::kFull, full);
+    expect_bitwise(selective, none);
+    expect_bitwise(full, none);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Variants, Recomputation, ::testing::ValuesIn(testing::all_variants()),
+                         [](const auto& test) { return test.param.name; });
+
+// Bytes held between forward and backward.
+std::size_t bytes_kept(const ModelConfig& config, Recompute recompute) {
+  const auto solo = make_solo_communicator();
+  TensorParallel parallel(*solo, false);
+  Model model(config, 64, parallel, DType::kF32, recompute);
+  ParameterStore store(model.parameters(), DType::kF32, Device::kCpu);
+  store.initialize(1);
+  const std::size_t before = memory_statistics(Device::kCpu).in_use;
+  Model::Saved saved;
+  model.forward(testing::token_ids(256, *config.vocab_size, "ids"), 4, saved);
+  return memory_statistics(Device::kCpu).in_use - before;
+}
+
+TEST(RecomputationMemory, ShrinksStepByStep) {
+  for (const Variant& variant : testing::attention_variants()) {
+    const std::size_t none = bytes_kept(variant.config, Recompute::kNone);
+    const std::size_t selective = bytes_kept(variant.config, Recompute::kSelective);
+    const std::size_t full = bytes_kept(variant.config, Recompute::kFull);
+    EXPECT_LT(static_cast<double>(selective), 0.85 * static_cast<double>(none)) << variant.name;
+    EXPECT_LT(static_cast<double>(full), 0.5 * static_cast<double>(selective)) << variant.name;
+  }
+}
+
+// num_query_groups equal to the heads is multi-head attention, not merely close to it.
+TEST(GroupedQueries, WithOneGroupAHeadAreMultiHead) {
+  ModelConfig absent = testing::small_config(), explicit_groups = absent;
+  explicit_groups.num_query_groups = explicit_groups.num_attention_heads;
+  RunResult multi_head, grouped;
+  testing::run_model(absent, {.dtype = DType::kF32}, *make_solo_communicator(), multi_head);
+  testing::run_model(explicit_groups, {.dtype = DType::kF32}, *make_solo_communicator(), grouped);
+  expect_bitwise(grouped, multi_head);
+}
+
+}  // namespace
+}  // namespace polyhead
