@@ -207,7 +207,7 @@ void check_window(const ModelConfig& c, Rules& rules) {
 void check_norms(const ModelConfig& c, Rules& rules) {
   rules.require(
       c.normalization == Normalization::kRmsNorm || c.norm_weight == ops::NormWeight::kPlain,
-      "norm_weight", "got one_plus; only normalization rmsnorm has it; use plain");
+      "norm_weight", "got one_plus; only normalization RMSNorm has it; use plain");
 }
 
 void check_tensor_parallel(const ModelConfig& c, std::int64_t tp, Rules& rules) {

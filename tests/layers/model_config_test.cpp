@@ -399,7 +399,7 @@ TEST(ModelRules, BiasesAndNorms) {
   config = small_model();
   config.normalization = Normalization::kLayerNorm;
   config.norm_weight = ops::NormWeight::kOnePlus;
-  expect_violation(config, "norm_weight", "got one_plus", "rmsnorm");
+  expect_violation(config, "norm_weight", "got one_plus", "RMSNorm");
 }
 
 }  // namespace
