@@ -102,7 +102,7 @@ std::size_t FieldReader::index_of_name(const YamlNode& node,
     return static_cast<std::size_t>(name - names.begin());
   }
   std::string rule = "must be one of ";
-  for (std::size_t i = 0; i < names.size(); ++i) rule += (i == 0 ? "" : ", ") + names[i];
+  for (std::size_t i = 0; i < names.size(); ++i) rule.append(i == 0 ? "" : ", ").append(names[i]);
   const std::string guess = nearest(node.text, names);
   refuse_value(node, guess.empty() ? rule : rule + "; did you mean " + guess + "?");
 }

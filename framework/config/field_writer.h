@@ -15,7 +15,7 @@ namespace polyhead {
 template <class T>
 std::string yaml_text(const std::vector<T>& values) {
   std::string text = "[";
-  for (const T& value : values) text += (text.size() > 1 ? ", " : "") + yaml_text(value);
+  for (const T& value : values) text.append(text.size() > 1 ? ", " : "").append(yaml_text(value));
   return text + "]";
 }
 
@@ -25,7 +25,7 @@ class FieldWriter {
 
   template <class T>
   void operator()(std::string_view key, T& value, const FieldOptions& = {}) {
-    text_ += indentation_ + std::string(key) + ":";
+    text_.append(indentation_).append(key).append(":");
     write(value);
   }
   void unsupported(std::string_view, std::string_view, std::string_view) {}
@@ -44,11 +44,11 @@ class FieldWriter {
     } else if constexpr (Section<T>) {
       FieldWriter section(indentation_ + "  ");
       visit_fields(section, value);
-      text_ += "\n" + section.text();
+      text_.append("\n").append(section.text());
     } else if constexpr (std::is_enum_v<T>) {
-      text_ += " " + std::string(enum_name(value)) + "\n";
+      text_.append(" ").append(enum_name(value)).append("\n");
     } else {
-      text_ += " " + yaml_text(value) + "\n";
+      text_.append(" ").append(yaml_text(value)).append("\n");
     }
   }
 

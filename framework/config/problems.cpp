@@ -12,9 +12,14 @@ std::string Place::to_string() const {
 }
 
 void Problems::add(const Place& place, std::string_view key, std::string_view message) {
-  lines_.push_back({place, key.empty()
-                               ? fmt::format("{}: {}", place.to_string(), message)
-                               : fmt::format("{}: {}: {}", place.to_string(), key, message)});
+  const std::string blamed = key.empty() ? "" : fmt::format("{}: ", key);
+  lines_.push_back(
+      {place, std::string(key), fmt::format("{}: {}{}", place.to_string(), blamed, message)});
+}
+
+bool Problems::blames(std::string_view key) const {
+  return std::any_of(lines_.begin(), lines_.end(),
+                     [&](const Line& line) { return line.key == key; });
 }
 
 void Problems::throw_if_any() const {
@@ -27,7 +32,7 @@ void Problems::throw_if_any() const {
            std::tuple(b.place.line == 0, b.place.line, b.place.column);
   });
   std::string message = fmt::format("{} problems in the configuration:", sorted.size());
-  for (const Line& line : sorted) message += "\n" + line.text;
+  for (const Line& line : sorted) message.append("\n").append(line.text);
   throw Error(message);
 }
 

@@ -21,6 +21,8 @@ class Problems {
  public:
   // Reads "file.yaml:3:14: model.num_layers: message"; an empty key is left out.
   void add(const Place& place, std::string_view key, std::string_view message);
+  // Whether a problem with this key is known already.
+  bool blames(std::string_view key) const;
   bool empty() const { return lines_.empty(); }
   // Throws one Error with a line for each problem, in the order of the file.
   void throw_if_any() const;
@@ -28,6 +30,7 @@ class Problems {
  private:
   struct Line {
     Place place;
+    std::string key;
     std::string text;
   };
   std::vector<Line> lines_;
