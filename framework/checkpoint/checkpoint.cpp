@@ -8,6 +8,7 @@
 
 #include "framework/checkpoint/safetensors_reader.h"
 #include "framework/checkpoint/tensor_assembly.h"
+#include "framework/files/folder.h"
 
 namespace polyhead {
 namespace {
@@ -109,7 +110,7 @@ void write_flat(FolderWriter& folder, const std::string& stem, const Tensor& fla
   folder.end();
 }
 
-void read_flat(const SafetensorsReader& reader, Tensor& flat, const ParameterStore& store) {
+void read_flat(const SafetensorsReader& reader, Tensor flat, const ParameterStore& store) {
   std::memset(flat.raw(), 0, static_cast<std::size_t>(flat.numel()) * size_of(flat.dtype()));
   for (const Segment& segment : store.segments()) {
     const Parameter& parameter = *segment.parameter;
@@ -160,7 +161,7 @@ fs::path save_checkpoint(const fs::path& run, const Communicator& world, const C
 }
 
 TrainerState load_checkpoint(const fs::path& folder, const Communicator& world,
-                             ParameterStore& store, std::vector<NamedState>& states) {
+                             ParameterStore& store, const std::vector<NamedState>& states) {
   run_on_all_ranks(world, [&] {
     if (world.rank() == 0) verify_checkpoint(folder);
   });
@@ -168,7 +169,7 @@ TrainerState load_checkpoint(const fs::path& folder, const Communicator& world,
   run_on_all_ranks(world, [&] {
     trainer = read_trainer_state(folder);
     load_parameters(folder, store);
-    for (NamedState& state : states) {
+    for (const NamedState& state : states) {
       read_flat(SafetensorsReader(folder, state_stem(state)), state.flat, store);
     }
   });

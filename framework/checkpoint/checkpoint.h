@@ -45,7 +45,7 @@ std::filesystem::path save_checkpoint(
 // Reads a checkpoint into the parameters and states. Collective over `world`. A missing, truncated,
 // extended or altered file and a missing, extra or mis-shaped tensor are one Error on all ranks.
 TrainerState load_checkpoint(const std::filesystem::path& folder, const Communicator& world,
-                             ParameterStore& store, std::vector<NamedState>& states);
+                             ParameterStore& store, const std::vector<NamedState>& states);
 
 // Reads parameters alone from a model folder, ours or another program's. Not collective.
 void load_parameters(const std::filesystem::path& folder, ParameterStore& store);

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "framework/error.h"
+#include "framework/files/folder.h"
 #include "framework/files/mapped_file.h"
 
 namespace polyhead {
@@ -37,12 +38,6 @@ std::optional<std::int64_t> latest_step(const fs::path& run) {
   return step_of(name);
 }
 
-void remove_folder(const fs::path& folder) {
-  std::error_code error;
-  fs::remove_all(folder, error);
-  require(!error, "cannot remove {}: {}", folder.string(), error.message());
-}
-
 void verify_file(const fs::path& folder, const FileRecord& record) {
   const fs::path relative = record.name;
   const bool leaves = relative.is_absolute() || std::ranges::find(relative, "..") != relative.end();
@@ -67,20 +62,17 @@ std::string checkpoint_name(std::int64_t step) {
 std::vector<std::int64_t> checkpoint_steps(const fs::path& run) {
   std::vector<std::int64_t> steps;
   if (!fs::is_directory(run)) return steps;
-  for (const fs::directory_entry& entry : fs::directory_iterator(run)) {
-    if (const auto step = step_of(entry.path().filename().string())) steps.push_back(*step);
+  for (const std::string& name : list_folder(run)) {
+    if (const auto step = step_of(name)) steps.push_back(*step);
   }
   std::ranges::sort(steps);
   return steps;
 }
 
 void remove_stale_checkpoints(const fs::path& run) {
-  std::vector<fs::path> stale;
-  for (const fs::directory_entry& entry : fs::directory_iterator(run)) {
-    const std::string name = entry.path().filename().string();
-    if (name.starts_with(kPrefix) && name.ends_with(kTemporarySuffix)) stale.push_back(entry);
+  for (const std::string& name : list_folder(run)) {
+    if (name.starts_with(kPrefix) && name.ends_with(kTemporarySuffix)) remove_folder(run / name);
   }
-  for (const fs::path& folder : stale) remove_folder(folder);
 }
 
 CheckpointTransaction::CheckpointTransaction(fs::path destination)
@@ -97,8 +89,8 @@ CheckpointTransaction::~CheckpointTransaction() {
 }
 
 void CheckpointTransaction::commit(const TrainerState& state) {
-  for (const fs::directory_entry& entry : fs::directory_iterator(temporary_)) {
-    if (entry.is_directory()) sync_folder(entry.path());
+  for (const std::string& name : list_folder(temporary_)) {
+    if (fs::is_directory(temporary_ / name)) sync_folder(temporary_ / name);
   }
   write_durably(temporary_, std::string(kTrainerFile), to_json(state));
   sync_folder(temporary_);
@@ -139,6 +131,15 @@ fs::path newest_good_checkpoint(const fs::path& run,
     }
   }
   fail("{}: all {} checkpoints are damaged", run.string(), steps.size());
+}
+
+fs::path resolve_checkpoint(const fs::path& path) {
+  require(fs::is_directory(path), "the checkpoint {} does not exist", path.string());
+  if (fs::exists(path / kTrainerFile)) return path;
+  const std::vector<std::int64_t> steps = checkpoint_steps(path);
+  require(!steps.empty(), "{} is no checkpoint and holds none (no {}, no {}* folders)",
+          path.string(), kTrainerFile, kPrefix);
+  return path / checkpoint_name(latest_step(path).value_or(steps.back()));
 }
 
 void prune_checkpoints(const fs::path& run, std::int64_t keep_last, std::int64_t keep_every) {

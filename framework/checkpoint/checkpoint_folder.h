@@ -58,6 +58,10 @@ TrainerState verify_checkpoint(const std::filesystem::path& folder);
 std::filesystem::path newest_good_checkpoint(
     const std::filesystem::path& run, const std::function<void(const std::string&)>& report_damage);
 
+// The checkpoint that `path` names: itself, or of a run folder the one that `latest` names. Damage
+// inside is not looked for, and never passed over: the user asked for this one.
+std::filesystem::path resolve_checkpoint(const std::filesystem::path& path);
+
 // Removes all but the last `keep_last` checkpoints and those whose step is a multiple of
 // `keep_every` (0: none). The one that `latest` names is always kept, and so are later steps: they
 // belong to a run that was continued from an earlier checkpoint.

@@ -1,7 +1,6 @@
 #include "framework/files/durable_file.h"
 
 #include <fcntl.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -11,35 +10,21 @@
 #include <utility>
 
 #include "framework/error.h"
+#include "framework/files/folder.h"
 
 namespace polyhead {
-namespace {
 
-// Throws with the reason in errno and, for a full disk, how full it is.
-[[noreturn]] void fail_with_errno(std::string_view action, const std::filesystem::path& path) {
+void fail_with_errno(std::string_view action, const std::filesystem::path& path) {
   const int reason = errno;
   std::string hint;
   if (reason == ENOSPC || reason == EDQUOT) {
-    std::error_code ignored;
-    const auto space = std::filesystem::space(path.parent_path(), ignored);
-    hint = fmt::format(" ({:.1f} MB free there); free space or save to another disk",
-                       ignored ? 0.0 : static_cast<double>(space.available) / 1e6);
+    std::error_code error;
+    const std::filesystem::space_info space = std::filesystem::space(path.parent_path(), error);
+    const double free = error ? 0.0 : static_cast<double>(space.available);
+    hint = fmt::format(" ({:.1f} MB free there); free space or save to another disk", free / 1e6);
   }
   fail("cannot {} {}: {}{}", action, path.string(), std::strerror(reason), hint);
 }
-
-// Opens, syncs and closes; the descriptor never leaks.
-void sync_path(const std::filesystem::path& path, int flags) {
-  const int descriptor = ::open(path.c_str(), flags | O_CLOEXEC);
-  if (descriptor < 0) fail_with_errno("open", path);
-  const bool synced = ::fsync(descriptor) == 0;
-  const int reason = errno;
-  ::close(descriptor);
-  errno = reason;
-  if (!synced) fail_with_errno("sync", path);
-}
-
-}  // namespace
 
 DurableFile::DurableFile(std::filesystem::path path)
     : path_(std::move(path)),
@@ -88,25 +73,6 @@ void replace_durably(const std::filesystem::path& path, std::string_view text) {
   file.finish();
   if (::rename(temporary.c_str(), path.c_str()) != 0) fail_with_errno("replace", path);
   sync_folder(path.parent_path());
-}
-
-void make_folder(const std::filesystem::path& folder) {
-  if (::mkdir(folder.c_str(), 0755) != 0) fail_with_errno("make", folder);
-}
-
-void sync_folder(const std::filesystem::path& folder) {
-  sync_path(folder.empty() ? "." : folder, O_RDONLY | O_DIRECTORY);
-}
-
-void rename_durably(const std::filesystem::path& from, const std::filesystem::path& to) {
-  const unsigned flags = std::filesystem::exists(to) ? RENAME_EXCHANGE : 0;
-  if (::renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), flags) != 0) {
-    require(errno != EINVAL || flags == 0,
-            "cannot replace {}: this file system does not exchange folders; remove it first",
-            to.string());
-    fail_with_errno("make", to);
-  }
-  sync_folder(to.parent_path());
 }
 
 }  // namespace polyhead

@@ -51,10 +51,8 @@ FileRecord write_durably(const std::filesystem::path& folder, const std::string&
 // Replaces a small file in one step: readers see the old text or the new.
 void replace_durably(const std::filesystem::path& path, std::string_view text);
 
-void make_folder(const std::filesystem::path& folder);  // must not exist
-void sync_folder(const std::filesystem::path& folder);
-// Renames a folder to a name in the same parent and syncs the parent. A folder that already has
-// the name changes places with it, in one step; throws where the file system cannot do that.
-void rename_durably(const std::filesystem::path& from, const std::filesystem::path& to);
+// Throws Error for a system call that failed: the action, the path, the reason in errno and, for a
+// full disk, how much is left.
+[[noreturn]] void fail_with_errno(std::string_view action, const std::filesystem::path& path);
 
 }  // namespace polyhead

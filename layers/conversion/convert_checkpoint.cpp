@@ -6,6 +6,7 @@
 #include "framework/checkpoint/checkpoint_folder.h"
 #include "framework/checkpoint/safetensors_reader.h"
 #include "framework/checkpoint/safetensors_writer.h"
+#include "framework/files/folder.h"
 
 namespace polyhead {
 namespace {

@@ -279,6 +279,21 @@ TEST(Checkpoint, ResumeWalksBackPastDamage) {
               HasSubstr("holds no checkpoint"));
 }
 
+TEST(Checkpoint, ANamedFolderMeansItselfOrItsLatest) {
+  const TemporaryFolder run;
+  for (const std::int64_t step : {5, 10}) save_at({1, 1}, run.path(), step);
+  EXPECT_EQ(resolve_checkpoint(run / "step_00000005"), run / "step_00000005");
+  EXPECT_EQ(resolve_checkpoint(run.path()), run / "step_00000010");
+  set_latest(run.path(), 5);
+  EXPECT_EQ(resolve_checkpoint(run.path()), run / "step_00000005");
+  fs::remove(run / "latest");
+  EXPECT_EQ(resolve_checkpoint(run.path()), run / "step_00000010");
+  EXPECT_THAT(error_of([&] { resolve_checkpoint(run / "absent"); }), HasSubstr("does not exist"));
+  const TemporaryFolder empty;
+  EXPECT_THAT(error_of([&] { resolve_checkpoint(empty.path()); }),
+              HasSubstr("is no checkpoint and holds none"));
+}
+
 TEST(Checkpoint, RetentionKeepsThePromisedSet) {
   const TemporaryFolder run;
   for (std::int64_t step = 10; step <= 80; step += 10) {
