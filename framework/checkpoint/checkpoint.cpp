@@ -6,6 +6,7 @@
 #include <memory>
 #include <optional>
 
+#include "framework/checkpoint/element_conversion.h"
 #include "framework/checkpoint/safetensors_reader.h"
 #include "framework/checkpoint/tensor_assembly.h"
 #include "framework/files/folder.h"
@@ -118,8 +119,9 @@ void read_flat(const SafetensorsReader& reader, Tensor flat, const ParameterStor
     require(info.shape == parameter.global_shape, "{}: {} has shape {}, this model needs {}",
             reader.file_of(parameter.name).string(), parameter.name, info.shape.to_string(),
             parameter.global_shape.to_string());
-    require(info.dtype != DType::kI32, "{}: {} holds i32, expected floating-point numbers",
-            reader.file_of(parameter.name).string(), parameter.name);
+    require(widens(info.dtype, flat.dtype()), "{}: {} holds {}, which {} parameters cannot take",
+            reader.file_of(parameter.name).string(), parameter.name, name_of(info.dtype),
+            name_of(flat.dtype()));
     Tensor valid = valid_part(parameter, store.view(flat, segment));
     if (parameter.is_sharded()) {
       reader.read_slice(parameter.name, parameter.shard_dim, parameter.shard_begin,

@@ -37,6 +37,10 @@ void convert_all(const std::byte* from, std::byte* to, std::int64_t count, Conve
 
 }  // namespace
 
+bool widens(DType from, DType to) {
+  return from != DType::kI32 && to != DType::kI32 && size_of(from) <= size_of(to);
+}
+
 void convert_elements(const std::byte* from, DType from_dtype, std::byte* to, DType to_dtype,
                       std::int64_t count) {
   const auto is = [&](DType source, DType target) {

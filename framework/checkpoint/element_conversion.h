@@ -8,8 +8,11 @@
 
 namespace polyhead {
 
+// Whether every value of `from` is a value of `to`, both floating-point.
+bool widens(DType from, DType to);
+
 // Converts `count` elements, which may be unaligned. Widening is exact; f32 to bf16 rounds to the
-// nearest, ties to even. Other pairs of unequal types do not occur and are refused.
+// nearest, ties to even. No other pair of unequal types may occur.
 void convert_elements(const std::byte* from, DType from_dtype, std::byte* to, DType to_dtype,
                       std::int64_t count);
 

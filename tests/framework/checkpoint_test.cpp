@@ -247,6 +247,9 @@ TEST(Checkpoint, TensorsMustMatchTheModel) {
   EXPECT_THAT(load_error({{norm.name, DType::kF32, {5}}}),
               HasSubstr("model.norm.weight has shape (5), this model needs (6)"));
   EXPECT_THAT(load_error({{norm.name, DType::kI32, {6}}}), HasSubstr("holds i32"));
+  EXPECT_THAT(load_error({{norm.name, DType::kF64, {6}}}),
+              HasSubstr("model.norm.weight holds f64, which f32 parameters cannot take"));
+  EXPECT_EQ(load_error({{norm.name, DType::kBf16, {6}}}), "no error");
   EXPECT_THAT(load_error({norm, {"model.other", DType::kF32, {1}}}),
               HasSubstr("model.other is not a parameter of this model"));
 }

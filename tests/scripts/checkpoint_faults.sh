@@ -65,6 +65,28 @@ fault() {
   fi
 }
 
+# A stand-in for the loss of power, which a killed process does not simulate: before anything is
+# renamed, all that was made or renamed so far is synced.
+check_order() {
+  rm -rf "$work/run"
+  cp -r "$1" "$work/run"
+  strace -f -qq -y -o "$work/trace" -e trace=openat,mkdir,fsync,rename,renameat2 \
+    "$probe" save "$work/run" >/dev/null
+  awk -v run="$work/run" '
+    function check(line) {
+      for (path in unsynced) {
+        print "FAILED: " path " is not synced before: " line
+        failed = 1
+      }
+    }
+    { split($0, quoted, "\""); path = quoted[2] }
+    index(path, run) == 1 && (/O_CREAT/ || /mkdir\(/) { unsynced[path] = 1; ++made }
+    /fsync\(/ { match($0, /<[^>]*>/); delete unsynced[substr($0, RSTART + 1, RLENGTH - 2)] }
+    /rename/ { check($0); unsynced[run] = 1 }
+    END { check("the end"); print made " files and folders are synced in order"; exit failed || !made }
+  ' "$work/trace" || fail_case "$(basename "$1"): order of syncs"
+}
+
 # A run that saved steps 1 and 2; and one that went on to step 3 before it was continued from 2,
 # so that saving step 3 replaces a folder.
 "$probe" save "$work/fresh" >/dev/null
@@ -74,6 +96,7 @@ cp -r "$work/fresh" "$work/continued"
 echo step_00000002 >"$work/continued/latest"
 
 for base in "$work/fresh" "$work/continued"; do
+  check_order "$base"
   for call in "${calls[@]}"; do
     rm -rf "$work/run"
     cp -r "$base" "$work/run"
