@@ -82,6 +82,7 @@ void train_sentencepiece(std::vector<std::string> lines, std::int64_t vocab_size
       &iterator, &model);
   require(status.ok(), "cannot train a sentencepiece model of {} pieces: {}", vocab_size,
           status.ToString());
+  if (file.has_parent_path()) std::filesystem::create_directories(file.parent_path());
   replace_durably(file, model);
 }
 

@@ -76,10 +76,10 @@ TEST(SentencePieceTokenizer, TrainsAModelAndNamesItBesideTheData) {
   for (int i = 0; i < 200; ++i) text += "it is a truth universally acknowledged\n";
   write_file(folder / "a.txt", text);
   const TokenizeOptions options{{folder / "a.txt"}, {}, (folder / "data" / "out").string()};
-  train_tokenizer(options, 300, folder / "austen.model");
-  const Tokenizer tokenizer((folder / "austen.model").string());
+  train_tokenizer(options, 300, folder / "models" / "austen.model");
+  const Tokenizer tokenizer((folder / "models" / "austen.model").string());
   const DatasetDescription description = tokenize(options, tokenizer);
-  EXPECT_EQ(description.tokenizer_file, "../austen.model");
+  EXPECT_EQ(description.tokenizer_file, "../models/austen.model");
   EXPECT_EQ(description.tokenizer_fingerprint, tokenizer.fingerprint());
   EXPECT_EQ(description.bytes, static_cast<std::int64_t>(text.size()));
 

@@ -1,0 +1,75 @@
+// polyhead tokenize: text files to a dataset.
+#include "data/tokenize.h"
+
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <memory>
+
+#include "framework/comm/communicator.h"
+#include "framework/error.h"
+
+namespace polyhead {
+namespace {
+
+struct Arguments {
+  TokenizeOptions options;
+  std::string tokenizer;
+  std::int64_t train_vocab_size = 0;  // 0: do not train
+  std::string model_prefix;
+};
+
+void run(const Arguments& arguments) {
+  const TokenizeOptions& options = arguments.options;
+  std::string tokenizer_name = arguments.tokenizer;
+  if (arguments.train_vocab_size > 0) {
+    const bool beside = arguments.model_prefix.empty();
+    tokenizer_name = (beside ? options.output : arguments.model_prefix) + ".model";
+    train_tokenizer(options, arguments.train_vocab_size, tokenizer_name);
+    fmt::print("{}: {} pieces\n", tokenizer_name, arguments.train_vocab_size);
+  }
+  const DatasetDescription description = tokenize(options, Tokenizer(tokenizer_name));
+  fmt::print("{}: {} documents, {} tokens of {}, {} bytes ({:.2f} a token), {} words\n",
+             options.output, description.documents, description.tokens, description.vocab_size,
+             description.bytes,
+             static_cast<double>(description.bytes) / static_cast<double>(description.tokens),
+             description.words);
+}
+
+}  // namespace
+
+void add_tokenize_command(CLI::App& app, const Communicator& world) {
+  CLI::App* command =
+      app.add_subcommand("tokenize", "Turn text files or JSON lines into a dataset");
+  const auto arguments = std::make_shared<Arguments>();
+  TokenizeOptions& options = arguments->options;
+  command->add_option("inputs", options.inputs, "Text files, .jsonl files, or folders of them")
+      ->required();
+  command->add_option("--output", options.output, "Prefix of the .bin, .idx and .json to write")
+      ->required();
+  CLI::Option_group* tokenizer = command->add_option_group("tokenizer");
+  tokenizer->add_option("--tokenizer", arguments->tokenizer,
+                        "'bytes', or the file of a sentencepiece model");
+  CLI::Option* train = tokenizer->add_option(
+      "--train-sentencepiece", arguments->train_vocab_size,
+      "Train a sentencepiece model with this many pieces on the same text, then use it");
+  train->check(CLI::Range(std::int64_t{1}, std::int64_t{1} << 24));
+  tokenizer->require_option(1);
+  command
+      ->add_option("--model-prefix", arguments->model_prefix,
+                   "Where to write the trained model, without .model (default: --output)")
+      ->needs(train);
+  command->add_option("--json-key", options.format.json_key,
+                      "Read JSON lines and take the text under this key (.jsonl, .json: text)");
+  command->add_option("--document-separator", options.format.separator,
+                      "Plain text: a line equal to this ends a document (default: one per file)");
+  command->add_flag("--append-eod,!--no-append-eod", options.append_eod,
+                    "End each document with the end-of-document token (default)");
+  command->callback([arguments, &world] {
+    run_on_all_ranks(world, [&] {
+      if (world.rank() == 0) run(*arguments);
+    });
+  });
+}
+
+}  // namespace polyhead
