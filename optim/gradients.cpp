@@ -37,14 +37,6 @@ void sum_over(const Communicator& group, ParameterStore& store) {
 }  // namespace
 
 void sum_gradients(ParameterStore& store, const Communicator& data_parallel) {
-  Tensor& grads = store.grads();
-  if (data_parallel.size() > 1) {
-    const std::int64_t bucket = kBucketBytes / static_cast<std::int64_t>(size_of(grads.dtype()));
-    for (std::int64_t begin = 0; begin < grads.numel(); begin += bucket) {
-      Tensor slice = grads.row_slice(begin, std::min(begin + bucket, grads.numel()));
-      data_parallel.all_reduce(slice);
-    }
-  }
   std::vector<const Communicator*> groups;  // in the order of the parameters: the same on all ranks
   for (const Segment& segment : store.segments()) {
     const Communicator* group = segment.parameter->partial_over;
@@ -52,6 +44,12 @@ void sum_gradients(ParameterStore& store, const Communicator& data_parallel) {
       groups.push_back(group);
       sum_over(*group, store);
     }
+  }
+  Tensor& grads = store.grads();
+  const std::int64_t bucket = kBucketBytes / static_cast<std::int64_t>(size_of(grads.dtype()));
+  for (std::int64_t begin = 0; begin < grads.numel(); begin += bucket) {
+    Tensor slice = grads.row_slice(begin, std::min(begin + bucket, grads.numel()));
+    data_parallel.all_reduce(slice);
   }
 }
 

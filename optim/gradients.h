@@ -14,9 +14,9 @@
 
 namespace polyhead {
 
-// Sums every gradient over the data-parallel ranks, in buckets of at most 16 MiB, then those of
-// parameters with partial_over over that group, in one message a group. Afterwards each entry is
-// complete wherever a copy of it lies.
+// Sums the gradients of parameters with partial_over over that group, in one message a group, then
+// every gradient over the data-parallel ranks, in buckets of at most 16 MiB. Afterwards each entry
+// is complete wherever a copy of it lies.
 void sum_gradients(ParameterStore& store, const Communicator& data_parallel);
 
 // The global norm, the same on all tensor-parallel ranks; call it after sum_gradients. Squares are

@@ -1,0 +1,141 @@
+#include "framework/run/run_log.h"
+
+#include <fmt/chrono.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cmath>
+#include <ctime>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "framework/error.h"
+#include "framework/files/durable_file.h"
+
+namespace polyhead {
+namespace {
+
+constexpr const char* kFile = "log.jsonl";
+
+// Rewrites the log without the lines behind `restored_step`.
+void keep_up_to(const std::filesystem::path& path, std::int64_t restored_step) {
+  std::ifstream in(path);
+  if (!in) return;
+  std::string kept;
+  for (std::string line; std::getline(in, line);) {
+    const nlohmann::json record = nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false);
+    if (!record.is_object() || !record.contains("step") || !record["step"].is_number_integer()) {
+      continue;
+    }
+    if (record["step"].get<std::int64_t>() <= restored_step) kept += line + "\n";
+  }
+  in.close();
+  replace_durably(path, kept);
+}
+
+std::string bar(const StepRecord& record) {
+  constexpr int kWidth = 40;
+  const double part = static_cast<double>(record.step) /
+                      static_cast<double>(std::max<std::int64_t>(1, record.total_steps));
+  const auto filled = static_cast<std::size_t>(std::lround(part * kWidth));
+  return fmt::format("[{:<{}}] {:3.0f} %, {} left", std::string(filled, '='), kWidth, 100 * part,
+                     describe_duration(record.remaining_seconds));
+}
+
+}  // namespace
+
+std::string describe_duration(double seconds) {
+  const auto whole = static_cast<std::int64_t>(std::llround(std::max(0.0, seconds)));
+  return fmt::format("{}:{:02}:{:02}", whole / 3600, whole / 60 % 60, whole % 60);
+}
+
+std::string describe(const StepRecord& record) {
+  const std::string peak =
+      record.share_of_peak ? fmt::format(" ({:.1f} % of peak)", 100 * *record.share_of_peak) : "";
+  return fmt::format(
+      "step {}/{} | loss {:.4f} | ppl {:.2f} | lr {:.3e} | grad_norm {:.3f} | {:.0f} tokens/s | "
+      "{:.3g} TFLOP/s{} | {} elapsed | {} left | skipped {}",
+      record.step, record.total_steps, record.loss, std::exp(record.loss), record.learning_rate,
+      record.gradient_norm, record.tokens_per_second, record.teraflops, peak,
+      describe_duration(record.elapsed_seconds), describe_duration(record.remaining_seconds),
+      record.skipped_steps);
+}
+
+std::string describe(const EvaluationRecord& record) {
+  return fmt::format("step {} | validation loss {:.4f} | ppl {:.2f} | {} tokens in {:.1f} s",
+                     record.step, record.loss, std::exp(record.loss), record.tokens,
+                     record.seconds);
+}
+
+struct RunLog::Output {
+  std::filesystem::path path;
+  std::ofstream file;
+  bool on_terminal = isatty(STDOUT_FILENO) != 0;
+  std::string last_bar = {};
+
+  void line(std::string_view text) {
+    if (!last_bar.empty()) fmt::print("\r\033[K");
+    fmt::print("{:%F %T} {}\n", fmt::localtime(std::time(nullptr)), text);
+    fmt::print("{}", last_bar);
+    std::fflush(stdout);
+  }
+  void json(std::string_view event, std::int64_t step, nlohmann::ordered_json fields) {
+    nlohmann::ordered_json record = {{"event", event}, {"step", step}};
+    record.update(fields);
+    file << record.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) << '\n'
+         << std::flush;
+    require(file.good(), "{}: cannot be written; is the disk full?", path.string());
+  }
+};
+
+RunLog::RunLog(const std::filesystem::path& run, std::int64_t restored_step, bool writes) {
+  if (!writes) return;
+  const std::filesystem::path path = run / kFile;
+  keep_up_to(path, restored_step);
+  output_ = std::make_unique<Output>(Output{path, std::ofstream(path, std::ios::app)});
+  require(output_->file.good(), "{}: cannot be written", path.string());
+}
+
+RunLog::~RunLog() {
+  if (output_ && !output_->last_bar.empty()) fmt::print("\n");
+}
+
+void RunLog::step(const StepRecord& record) {
+  if (!output_) return;
+  if (output_->on_terminal) output_->last_bar = bar(record);
+  output_->line(describe(record));
+  nlohmann::ordered_json fields = {{"total_steps", record.total_steps},
+                                   {"loss", record.loss},
+                                   {"learning_rate", record.learning_rate},
+                                   {"grad_norm", record.gradient_norm},
+                                   {"tokens", record.tokens},
+                                   {"seconds", record.seconds},
+                                   {"tokens_per_second", record.tokens_per_second},
+                                   {"teraflops", record.teraflops},
+                                   {"elapsed_seconds", record.elapsed_seconds},
+                                   {"remaining_seconds", record.remaining_seconds},
+                                   {"skipped_steps", record.skipped_steps}};
+  if (record.share_of_peak) fields["share_of_peak"] = *record.share_of_peak;
+  output_->json("step", record.step, std::move(fields));
+}
+
+void RunLog::evaluation(const EvaluationRecord& record) {
+  if (!output_) return;
+  output_->line(describe(record));
+  output_->json("evaluation", record.step,
+                {{"loss", record.loss}, {"tokens", record.tokens}, {"seconds", record.seconds}});
+}
+
+void RunLog::skipped(std::int64_t step, std::string_view problem) {
+  if (!output_) return;
+  output_->line(fmt::format("step {} | update skipped: {}", step, problem));
+  output_->json("skipped", step, {{"problem", problem}});
+}
+
+void RunLog::note(std::int64_t step, std::string_view text) {
+  if (!output_) return;
+  output_->line(text);
+  output_->json("note", step, {{"text", text}});
+}
+
+}  // namespace polyhead
