@@ -1,4 +1,4 @@
-#include "optim/adamw.h"
+#include "optim/optimizer.h"
 
 #include "framework/ops/adamw.h"
 #include "optim/segment_runs.h"
