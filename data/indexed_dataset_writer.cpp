@@ -8,6 +8,7 @@
 #include "data/indexed_dataset.h"
 #include "data/indexed_format.h"
 #include "framework/error.h"
+#include "framework/files/folder.h"
 
 namespace polyhead {
 

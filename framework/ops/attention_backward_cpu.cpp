@@ -3,15 +3,12 @@
 //   D_i = dout_i . out_i;  P = exp(S - lse);  dP = dout V^T;  dS = P (dP - D)
 //   dQ = scale dS K;  dK = scale dS^T Q;  dV = P^T dout
 //
-// A task is a run of query tiles of one (batch, group): it owns its rows of dq, and sums dk and dv
-// over its queries into memory of its own. Where a sequence is cut into several runs, their sums
-// are added in order. The cut depends on the shape alone, so the bits do not depend on the number
-// of threads.
+// A task is one run of query tiles for all heads of one (batch, group), see attention_runs.h: it
+// owns its rows of dq, and sums dk and dv over its queries into memory of its own.
 #include <omp.h>
 
-#include <vector>
-
 #include "framework/dispatch.h"
+#include "framework/ops/attention_runs.h"
 #include "framework/ops/attention_scores.h"
 #include "framework/ops/transpose.h"
 
@@ -20,51 +17,6 @@ namespace {
 
 using simd::kWidth;
 using simd::Vector;
-
-// What is enough for the threads of a large machine: more tasks cost memory for partial sums.
-constexpr std::int64_t kWantedTasks = 64;
-constexpr std::int64_t kMinRunTiles = 4;
-
-// Query tiles [tile_begin, tile_end) and the keys they may see.
-struct Run {
-  std::int64_t tile_begin, tile_end;
-  KeyRange keys;
-  std::int64_t partial_row;  // of its first key among the partial sums of a (batch, group)
-};
-
-// Cuts the tiles of a sequence into `count` runs of about equally many pairs.
-std::vector<Run> cut_into_runs(const AttentionSpec& spec, std::int64_t count, std::int64_t queries,
-                               std::int64_t keys) {
-  const auto keys_of_tile = [&](std::int64_t tile) {
-    const std::int64_t first = spec.query_offset + tile * kTileQueries;
-    const std::int64_t last = std::min(first + kTileQueries, spec.query_offset + queries) - 1;
-    return KeyRange{visible_keys(spec, first, keys).begin, visible_keys(spec, last, keys).end};
-  };
-  const auto pairs_of_tile = [&](std::int64_t tile) {
-    const KeyRange range = keys_of_tile(tile);
-    return std::max<std::int64_t>(1, range.end - range.begin);
-  };
-  const std::int64_t tiles = tiles_of(queries);
-  std::int64_t all_pairs = 0;
-  for (std::int64_t tile = 0; tile < tiles; ++tile) all_pairs += pairs_of_tile(tile);
-
-  std::vector<Run> runs;
-  std::int64_t partial_rows = 0, pairs = 0;
-  for (std::int64_t tile = 0; tile < tiles;) {
-    const std::int64_t wanted_pairs =
-        all_pairs * (static_cast<std::int64_t>(runs.size()) + 1) / count;
-    Run run{tile, tile, {keys_of_tile(tile).begin, 0}, partial_rows};
-    do {
-      pairs += pairs_of_tile(tile);
-      ++tile;
-    } while (tile < tiles && pairs < wanted_pairs);
-    run.tile_end = tile;
-    run.keys.end = std::max(run.keys.begin, keys_of_tile(tile - 1).end);
-    partial_rows += run.keys.end - run.keys.begin;
-    runs.push_back(run);
-  }
-  return runs;
-}
 
 template <class T>
 struct Operands {
@@ -249,29 +201,12 @@ void backward_tile(const Operands<T>& x, const QueryTile<T>& tile, std::int64_t 
             dq_stride);
 }
 
-// Sums the runs of one (batch, group) over the head's keys in order.
-template <class T>
-void add_runs(const std::vector<Run>& runs, const Panel<T>& partial, std::int64_t key,
-              std::int64_t columns, T* target) {
-  std::fill_n(target, columns, T(0));
-  for (const Run& run : runs) {
-    if (key < run.keys.begin || key >= run.keys.end) continue;
-    const T* const row = partial.row(run.partial_row + key - run.keys.begin);
-    for (std::int64_t j = 0; j < columns; ++j) target[j] += row[j];
-  }
-}
-
 template <class T>
 void backward(const Operands<T>& x) {
   const std::int64_t groups = x.k.heads, heads_per_group = x.q.heads / groups;
   const std::int64_t pairs = x.batch * groups;
-  const std::vector<Run> runs = cut_into_runs(
-      x.spec,
-      std::clamp<std::int64_t>(kWantedTasks / pairs, 1,
-                               (tiles_of(x.queries) + kMinRunTiles - 1) / kMinRunTiles),
-      x.queries, x.keys);
-  const std::int64_t partial_rows =
-      runs.back().partial_row + runs.back().keys.end - runs.back().keys.begin;
+  const std::vector<QueryRun> runs = cut_into_runs(x.spec, pairs, x.queries, x.keys);
+  const std::int64_t partial_rows = runs.back().partial_row + runs.back().key_count();
   Tensor dk_sums = Tensor::empty({pairs, partial_rows, x.padded_qk_dim}, dtype_of<T>());
   Tensor dv_sums = Tensor::empty({pairs, partial_rows, x.padded_v_dim}, dtype_of<T>());
   Tensor memory = Tensor::empty({omp_get_max_threads(), Scratch<T>::size(x)}, dtype_of<T>());
@@ -286,14 +221,13 @@ void backward(const Operands<T>& x) {
 #pragma omp for collapse(2) schedule(dynamic)
     for (std::int64_t pair = 0; pair < pairs; ++pair) {
       for (std::int64_t index = 0; index < run_count; ++index) {
-        const Run& run = runs[index];
+        const QueryRun& run = runs[static_cast<std::size_t>(index)];
         const std::int64_t b = pair / groups, group = pair % groups;
         const Panel<T> all_dk = sums_of(dk_sums, pair), all_dv = sums_of(dv_sums, pair);
         const Panel<T> dk_sum{all_dk.row(run.partial_row), all_dk.stride};
         const Panel<T> dv_sum{all_dv.row(run.partial_row), all_dv.stride};
-        const std::int64_t run_keys = run.keys.end - run.keys.begin;
-        std::fill(dk_sum.row(0), dk_sum.row(run_keys), T(0));
-        std::fill(dv_sum.row(0), dv_sum.row(run_keys), T(0));
+        std::fill(dk_sum.row(0), dk_sum.row(run.key_count()), T(0));
+        std::fill(dv_sum.row(0), dv_sum.row(run.key_count()), T(0));
         for (std::int64_t n = 0; n < heads_per_group; ++n) {
           const std::int64_t head = group * heads_per_group + n;
           const T* const lse = x.lse.template data<T>() + (b * x.q.heads + head) * x.queries;

@@ -6,8 +6,6 @@
 #pragma once
 
 #include <algorithm>
-#include <array>
-#include <limits>
 
 #include "framework/ops/attention.h"
 #include "framework/ops/tile_product.h"
@@ -15,7 +13,7 @@
 namespace polyhead::ops {
 
 inline constexpr std::int64_t kTileQueries = 64;
-inline constexpr std::int64_t kBlockKeys = 64;
+inline constexpr std::int64_t kBlockKeys = 128;
 // Blocks in which some pairs are masked are finer: less work on pairs that nobody sees.
 inline constexpr std::int64_t kMaskedBlockKeys = 16;
 

@@ -4,7 +4,7 @@
 //
 // Vectors run along the columns of b and c; elements of a are broadcast, so `a` is read as it lies
 // in memory, transposed or not, while rows of b and c are aligned and padded to whole vectors. A
-// block of c stays in registers over the whole depth.
+// block of c stays in registers over the whole depth. Private to framework/ops.
 #pragma once
 
 #include "framework/ops/matmul.h"
@@ -34,13 +34,12 @@ struct Panel {
 
 namespace internal {
 
-// Blocks of c fill the vector registers: 32 of them with 512-bit vectors, 16 else.
+// A block of c in registers: enough independent sums to hide the latency of the FMA, and few enough
+// for the 32 vector registers of AVX-512 or the 16 of the others. Most head dimensions and blocks
+// of keys are multiples of 8: no rows are left over.
+inline constexpr int kVectorsInRegisters = 2;
 template <class T>
-inline constexpr int kMaxVectors = sizeof(simd::Vector<T>) == 64 ? 4 : 2;
-template <class T>
-constexpr int rows_in_registers(int vectors) {
-  return vectors == 1 ? 8 : (sizeof(simd::Vector<T>) == 64 ? 24 : 12) / vectors;
-}
+inline constexpr int kRowsInRegisters = sizeof(simd::Vector<T>) == 64 ? 8 : 4;
 
 template <Accumulate kAccumulate, int kRows, int kVectors, class T>
 void register_product(std::int64_t depth, const MatrixView<T>& a, const Panel<const T>& b,
@@ -75,14 +74,15 @@ void register_product(std::int64_t depth, const MatrixView<T>& a, const Panel<co
 template <Accumulate kAccumulate, int kVectors, class T>
 void panel_product(std::int64_t rows, std::int64_t depth, MatrixView<T> a, const Panel<const T>& b,
                    Panel<T> c) {
-  constexpr int kRows = rows_in_registers<T>(kVectors);
+  constexpr int kRows = kRowsInRegisters<T>;
   const auto advance = [&](int done) {
     rows -= done;
     a.data += done * a.row_stride;
     c.data += done * c.stride;
   };
-  for (; rows >= kRows; advance(kRows))
+  for (; rows >= kRows; advance(kRows)) {
     register_product<kAccumulate, kRows, kVectors>(depth, a, b, c);
+  }
   for (; rows >= 1; advance(1)) register_product<kAccumulate, 1, kVectors>(depth, a, b, c);
 }
 
@@ -92,17 +92,15 @@ void panel_product(std::int64_t rows, std::int64_t depth, MatrixView<T> a, const
 template <Accumulate kAccumulate, class T>
 void tile_product(std::int64_t rows, std::int64_t columns, std::int64_t depth,
                   const MatrixView<T>& a, const Panel<const T>& b, const Panel<T>& c) {
-  constexpr int kMaxVectors = internal::kMaxVectors<T>;
-  for (std::int64_t column = 0; column < columns; column += kMaxVectors * simd::kWidth<T>) {
-    const Panel<const T> b_panel = b.columns_from(column);
-    const Panel<T> c_panel = c.columns_from(column);
-    const auto vectors = std::min<std::int64_t>(kMaxVectors, (columns - column) / simd::kWidth<T>);
-    if constexpr (kMaxVectors == 4) {
-      if (vectors == 4) internal::panel_product<kAccumulate, 4>(rows, depth, a, b_panel, c_panel);
-      if (vectors == 3) internal::panel_product<kAccumulate, 3>(rows, depth, a, b_panel, c_panel);
-    }
-    if (vectors == 2) internal::panel_product<kAccumulate, 2>(rows, depth, a, b_panel, c_panel);
-    if (vectors == 1) internal::panel_product<kAccumulate, 1>(rows, depth, a, b_panel, c_panel);
+  constexpr std::int64_t kPanelColumns = internal::kVectorsInRegisters * simd::kWidth<T>;
+  std::int64_t column = 0;
+  for (; column + kPanelColumns <= columns; column += kPanelColumns) {
+    internal::panel_product<kAccumulate, internal::kVectorsInRegisters>(
+        rows, depth, a, b.columns_from(column), c.columns_from(column));
+  }
+  if (column < columns) {
+    internal::panel_product<kAccumulate, 1>(rows, depth, a, b.columns_from(column),
+                                            c.columns_from(column));
   }
 }
 
