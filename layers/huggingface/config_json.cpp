@@ -1,0 +1,167 @@
+#include "layers/huggingface/config_json.h"
+
+#include <nlohmann/json.hpp>
+
+#include "layers/model_config_fields.h"
+
+namespace polyhead {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+// Polyhead's own keys, those that are set.
+class JsonFields {
+ public:
+  explicit JsonFields(Json& json) : json_(json) {}
+
+  template <class T>
+  void operator()(std::string_view key, T& value, const FieldOptions& = {}) {
+    if constexpr (IsOptional<T>::value) {
+      if (value) (*this)(key, *value);
+    } else if constexpr (std::is_enum_v<T>) {
+      json_[std::string(key)] = enum_name(value);
+    } else if constexpr (std::is_same_v<T, WindowPattern>) {
+      json_[std::string(key)] =
+          value.layers.empty() ? Json(value.global_every) : Json(value.layers);
+    } else {
+      json_[std::string(key)] = value;
+    }
+  }
+  void unsupported(std::string_view, std::string_view, std::string_view) {}
+
+ private:
+  Json& json_;
+};
+
+void add_own_fields(ModelConfig config, Json& json) {
+  JsonFields writer(json);
+  visit_fields(writer, config);
+}
+
+Json rope_scaling(const ModelConfig& c) {
+  if (c.rope_type == RopeType::kRope) return nullptr;
+  Json scaling{{"rope_type", enum_name(c.rope_type)},
+               {"factor", c.rotary_scaling_factor.value()},
+               {"original_max_position_embeddings", c.original_max_position_embeddings.value()}};
+  if (c.rope_type == RopeType::kLlama3) {
+    scaling["low_freq_factor"] = c.low_freq_factor.value_or(1.0);
+    scaling["high_freq_factor"] = c.high_freq_factor.value_or(4.0);
+    return scaling;
+  }
+  scaling["beta_fast"] = c.beta_fast.value_or(32.0);
+  scaling["beta_slow"] = c.beta_slow.value_or(1.0);
+  // Said outright, since transformers derives another factor where one of the two mscales is zero.
+  scaling["attention_factor"] = rotary_frequencies(c).amplitude;
+  if (c.is_latent()) {
+    scaling["mscale"] = c.mscale.value_or(1.0);
+    scaling["mscale_all_dim"] = c.mscale_all_dim.value_or(0.0);
+  }
+  return scaling;
+}
+
+std::int64_t longest_context(const ModelConfig& c, std::int64_t sequence_length) {
+  if (c.max_position_embeddings) return *c.max_position_embeddings;
+  if (c.rope_type == RopeType::kRope) return sequence_length;
+  return static_cast<std::int64_t>(static_cast<double>(*c.original_max_position_embeddings) *
+                                   *c.rotary_scaling_factor);
+}
+
+// The fields that all families share.
+Json common_fields(const ModelConfig& c, std::int64_t sequence_length) {
+  return {{"vocab_size", c.vocab_size.value()},
+          {"hidden_size", c.hidden_size},
+          {"intermediate_size", c.ffn_hidden_size},
+          {"num_hidden_layers", c.num_layers},
+          {"num_attention_heads", c.num_attention_heads},
+          {"num_key_value_heads", c.groups()},
+          {"max_position_embeddings", longest_context(c, sequence_length)},
+          {"rms_norm_eps", c.norm_epsilon},
+          {"rope_theta", c.rotary_base},
+          {"rope_scaling", rope_scaling(c)},
+          {"hidden_act", "silu"},
+          {"attention_dropout", 0.0},
+          {"tie_word_embeddings", c.tie_word_embeddings},
+          {"initializer_range", c.init_method_std},
+          {"use_cache", true},
+          // Special tokens are the tokenizer's business.
+          {"bos_token_id", nullptr},
+          {"eos_token_id", nullptr},
+          {"pad_token_id", nullptr}};
+}
+
+void add_qwen_window(const ModelConfig& c, Json& json) {
+  json["use_sliding_window"] = c.window_size.has_value();
+  json["sliding_window"] = c.window_size ? Json(*c.window_size) : Json(nullptr);
+  json["max_window_layers"] = c.window_size ? 0 : c.num_layers;
+}
+
+void add_gemma2(const ModelConfig& c, Json& json) {
+  const double scale = layer_attention_config(c, 0).softmax_scale;
+  json["head_dim"] = c.head_dim();
+  json["hidden_act"] = json["hidden_activation"] = "gelu_pytorch_tanh";
+  json["query_pre_attn_scalar"] = 1.0 / (scale * scale);
+  json["sliding_window"] = c.window_size.value();
+  json["attn_logit_softcapping"] = c.attention_softcap ? Json(*c.attention_softcap) : Json();
+  json["final_logit_softcapping"] = c.final_softcap ? Json(*c.final_softcap) : Json();
+  json["attention_bias"] = false;
+}
+
+void add_deepseek(const ModelConfig& c, Json& json) {
+  json["q_lora_rank"] = c.q_lora_rank ? Json(*c.q_lora_rank) : Json();
+  json["kv_lora_rank"] = c.kv_lora_rank.value();
+  json["qk_nope_head_dim"] = c.qk_head_dim.value();
+  json["qk_rope_head_dim"] = c.qk_pos_emb_head_dim.value();
+  json["v_head_dim"] = c.v_head_dim.value();
+  json["rope_interleave"] = false;
+  json["attention_bias"] = false;
+  json["first_k_dense_replace"] = c.num_layers;  // no layer has experts
+}
+
+struct Architecture {
+  std::string_view model_type;
+  const char* name;
+  void (*add_fields)(const ModelConfig&, Json&);
+};
+constexpr Architecture kArchitectures[] = {
+    {"llama", "LlamaForCausalLM",
+     [](const ModelConfig& c, Json& json) {
+       json["head_dim"] = c.head_dim();
+       json["attention_bias"] = json["mlp_bias"] = c.add_bias_linear;
+     }},
+    {"mistral", "MistralForCausalLM",
+     [](const ModelConfig& c, Json& json) {
+       json["head_dim"] = c.head_dim();
+       json["sliding_window"] = c.window_size.value();
+     }},
+    {"qwen2", "Qwen2ForCausalLM",
+     [](const ModelConfig& c, Json& json) {
+       json["head_dim"] = c.head_dim();
+       add_qwen_window(c, json);
+     }},
+    {"qwen3", "Qwen3ForCausalLM",
+     [](const ModelConfig& c, Json& json) {
+       json["head_dim"] = c.head_dim();
+       json["attention_bias"] = false;
+       add_qwen_window(c, json);
+     }},
+    {"gemma2", "Gemma2ForCausalLM", add_gemma2},
+    {"deepseek_v3", "DeepseekV3ForCausalLM", add_deepseek},
+};
+
+}  // namespace
+
+std::string huggingface_config_json(const ModelConfig& config, std::int64_t sequence_length) {
+  const std::string_view model_type = huggingface_model_type(config);
+  Json json{{"model_type", model_type}};
+  for (const Architecture& architecture : kArchitectures) {
+    if (architecture.model_type != model_type) continue;
+    json["architectures"] = {architecture.name};
+    json.update(common_fields(config, sequence_length));
+    architecture.add_fields(config, json);
+  }
+  if (model_type == "polyhead") add_own_fields(config, json);
+  json["torch_dtype"] = "float32";
+  return json.dump(2) + "\n";
+}
+
+}  // namespace polyhead

@@ -1,0 +1,69 @@
+#include <algorithm>
+#include <cmath>
+#include <functional>
+#include <vector>
+
+#include "layers/huggingface/config_json.h"
+
+namespace polyhead {
+namespace {
+
+// Whether a layer slides its window is as `expected` says, for every layer.
+bool windows_match(const ModelConfig& config, const std::function<bool(std::int64_t)>& expected) {
+  for (std::int64_t layer = 0; layer < config.num_layers; ++layer) {
+    if ((layer_attention_config(config, layer).window != 0) != expected(layer)) return false;
+  }
+  return true;
+}
+bool no_windows(const ModelConfig& config) {
+  return windows_match(config, [](std::int64_t) { return false; });
+}
+bool all_windows(const ModelConfig& config) {
+  return windows_match(config, [](std::int64_t) { return true; });
+}
+
+bool has_default_softmax_scale(const ModelConfig& config) {
+  ModelConfig without = config;
+  without.softmax_scale.reset();
+  const double expected = layer_attention_config(without, 0).softmax_scale;
+  return std::abs(layer_attention_config(config, 0).softmax_scale - expected) <= 1e-12 * expected;
+}
+
+// What Llama, Mistral, Qwen and DeepSeek have in common.
+bool is_plain(const ModelConfig& c) {
+  return c.position_embedding == PositionEmbedding::kRope && c.rotary_percent == 1.0 &&
+         c.normalization == Normalization::kRmsNorm && c.norm_weight == ops::NormWeight::kPlain &&
+         !c.post_norms && c.activation == ops::Activation::kSwiglu && !c.scale_embeddings &&
+         !c.attention_softcap && !c.final_softcap && has_default_softmax_scale(c);
+}
+
+bool is_gemma2(const ModelConfig& c) {
+  return !c.is_latent() && c.position_embedding == PositionEmbedding::kRope &&
+         c.rotary_percent == 1.0 && c.rope_type == RopeType::kRope &&
+         c.normalization == Normalization::kRmsNorm && c.norm_weight == ops::NormWeight::kOnePlus &&
+         c.post_norms && !c.qk_norm && c.activation == ops::Activation::kGeglu &&
+         c.scale_embeddings && c.tie_word_embeddings && !c.add_bias_linear && !c.add_qkv_bias &&
+         windows_match(c, [](std::int64_t layer) { return layer % 2 == 0; });
+}
+
+// Its classes fix the epsilon of the latents' norms.
+bool is_deepseek(const ModelConfig& c) {
+  return c.is_latent() && is_plain(c) && no_windows(c) && c.mla_norm_epsilon == 1e-6;
+}
+
+}  // namespace
+
+std::string_view huggingface_model_type(const ModelConfig& c) {
+  if (is_gemma2(c)) return "gemma2";
+  if (is_deepseek(c)) return "deepseek_v3";
+  if (c.is_latent() || !is_plain(c)) return "polyhead";
+  if (c.qk_norm) {
+    const bool exact = !c.add_bias_linear && !c.add_qkv_bias && (no_windows(c) || all_windows(c));
+    return exact ? "qwen3" : "polyhead";
+  }
+  if (c.add_qkv_bias) return no_windows(c) || all_windows(c) ? "qwen2" : "polyhead";
+  if (no_windows(c)) return "llama";
+  return all_windows(c) && !c.add_bias_linear ? "mistral" : "polyhead";
+}
+
+}  // namespace polyhead
