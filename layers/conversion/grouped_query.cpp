@@ -45,6 +45,17 @@ Tensor drawn(const std::string& name, const Shape& shape, DType dtype,
 
 }  // namespace
 
+KeyValuePooling plan_pooling(const ModelConfig& config, std::int64_t groups, PoolingMethod method,
+                             std::uint64_t seed) {
+  require(!config.is_latent(),
+          "the source has multi-head latent attention (kv_lora_rank is set), whose keys and values "
+          "have no groups to pool; convert an MHA or GQA checkpoint");
+  require(groups >= 1 && config.groups() % groups == 0,
+          "{} groups cannot be pooled into {}: the number must divide {}", config.groups(), groups,
+          config.groups());
+  return {config.groups(), groups, config.head_dim(), method, seed, config.init_method_std};
+}
+
 bool is_key_or_value_projection(std::string_view name) {
   constexpr std::array<std::string_view, 4> kEndings = {".k_proj.weight", ".k_proj.bias",
                                                         ".v_proj.weight", ".v_proj.bias"};

@@ -12,6 +12,7 @@
 #include <string_view>
 
 #include "framework/tensor.h"
+#include "layers/model_config.h"
 
 namespace polyhead {
 
@@ -29,6 +30,11 @@ struct KeyValuePooling {
   std::uint64_t seed = 0;           // kRandom
   double standard_deviation = 0.0;  // kRandom
 };
+
+// How `config`'s attention becomes one with `groups` groups. Throws Error for latent attention,
+// which has no groups, and for a number that does not divide the source's.
+KeyValuePooling plan_pooling(const ModelConfig& config, std::int64_t groups, PoolingMethod method,
+                             std::uint64_t seed);
 
 // Whether a parameter belongs to the projections of keys or values: their weights and biases.
 bool is_key_or_value_projection(std::string_view name);

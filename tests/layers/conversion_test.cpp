@@ -155,6 +155,30 @@ TEST(Pooling, OnlyProjectionsOfKeysAndValuesAreTouched) {
               AllOf(HasSubstr(kWeight), HasSubstr("shape (6, 2); 4 groups of 5 dimensions")));
 }
 
+TEST(Pooling, IsPlannedFromTheModel) {
+  ModelConfig config;
+  config.hidden_size = 60;
+  config.num_attention_heads = 12;
+  config.init_method_std = 0.03;
+  const KeyValuePooling plan = plan_pooling(config, 4, PoolingMethod::kRandom, 5);
+  EXPECT_EQ(plan.source_groups, 12);
+  EXPECT_EQ(plan.target_groups, 4);
+  EXPECT_EQ(plan.head_dim, 5);
+  EXPECT_EQ(plan.standard_deviation, 0.03);
+  EXPECT_EQ(plan.seed, 5U);
+  const auto error_with = [&](std::int64_t groups) {
+    return error_of([&] { plan_pooling(config, groups, PoolingMethod::kMean, 0); });
+  };
+  EXPECT_THAT(error_with(5), HasSubstr("12 groups cannot be pooled into 5"));
+  EXPECT_THAT(error_with(0), HasSubstr("12 groups cannot be pooled into 0"));
+  EXPECT_THAT(error_with(24), HasSubstr("must divide 12"));
+  config.num_query_groups = 4;
+  EXPECT_THAT(error_with(3), HasSubstr("4 groups cannot be pooled into 3"));
+  EXPECT_EQ(error_with(2), "no error");
+  config.kv_lora_rank = 8;
+  EXPECT_THAT(error_with(2), HasSubstr("multi-head latent attention"));
+}
+
 class ConvertCheckpoint : public ::testing::Test {
  protected:
   void SetUp() override {

@@ -67,9 +67,9 @@ int main(int argc, char** argv) {
     const bool begins = polyhead::checkpoint_steps(run).empty();
     std::int64_t step = begins ? 0 : probe.load(run);
     if (std::string_view(argv[1]) == "save") probe.save(run, ++step);
-    polyhead::require(std::printf("%lld\n", static_cast<long long>(step)) > 0 &&
-                          std::fflush(stdout) == 0,
-                      "cannot print the step");
+    polyhead::require(
+        std::printf("%lld\n", static_cast<long long>(step)) > 0 && std::fflush(stdout) == 0,
+        "cannot print the step");
     return 0;
   } catch (const polyhead::Error& error) {
     std::fprintf(stderr, "checkpoint_probe: %s\n", error.what());

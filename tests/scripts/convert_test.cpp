@@ -1,0 +1,159 @@
+#include "scripts/convert.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <CLI/CLI.hpp>
+#include <nlohmann/json.hpp>
+
+#include "framework/checkpoint/checkpoint.h"
+#include "framework/checkpoint/safetensors_reader.h"
+#include "layers/huggingface/config_json.h"
+#include "scripts/train_config.h"
+#include "tests/support/temporary_folder.h"
+
+namespace polyhead {
+namespace {
+
+namespace fs = std::filesystem;
+
+using ::testing::AllOf;
+using testing::error_of;
+using ::testing::HasSubstr;
+using testing::read_file;
+using testing::TemporaryFolder;
+using testing::write_file;
+
+TrainConfig small_config() {
+  TrainConfig config;
+  config.model.num_layers = 2;
+  config.model.hidden_size = 24;
+  config.model.ffn_hidden_size = 20;
+  config.model.num_attention_heads = 12;
+  config.model.vocab_size = 31;
+  config.data.train = {{"texts/train"}};
+  config.data.sequence_length = 8;
+  config.optimizer.learning_rate = 1e-3;
+  config.training.train_steps = 10;
+  config.training.global_batch_size = config.training.micro_batch_size = 2;
+  config.checkpoint.folder = "runs/mha";
+  return resolved(config);
+}
+
+class Convert : public ::testing::Test {
+ protected:
+  // Saves the attention of one layer at step 7 of RUN.
+  void save(const TrainConfig& config) {
+    std::vector<Parameter> parameters;
+    for (const char* projection : {"q_proj", "k_proj", "v_proj", "o_proj"}) {
+      const std::string name = fmt::format("model.layers.0.self_attn.{}.weight", projection);
+      parameters.push_back(replicated_parameter(name, {24, 24}, 0, {}));
+    }
+    std::vector<Parameter*> pointers;
+    for (Parameter& parameter : parameters) pointers.push_back(&parameter);
+    ParameterStore store(pointers, DType::kF32, Device::kCpu);
+    store.initialize(3);
+    CheckpointDescription description;
+    description.trainer.step = 7;
+    description.trainer.seed = 3;
+    description.trainer.config = to_yaml(config);
+    description.config_json = huggingface_config_json(config.model, config.data.sequence_length);
+    const auto solo = make_solo_communicator();
+    save_checkpoint(run(), *solo, *solo, store, {{"exp_avg", store.make_state()}}, description);
+  }
+  fs::path run() const { return folder_ / "mha"; }
+
+  // The message of the error that the command line ends with, or "no error".
+  std::string command(std::vector<std::string> arguments) {
+    CLI::App app;
+    const auto solo = make_solo_communicator();
+    add_convert_command(app, *solo);
+    arguments.insert(arguments.begin(), {"convert", run().string()});
+    std::reverse(arguments.begin(), arguments.end());
+    try {
+      return error_of([&] { app.parse(arguments); });
+    } catch (const CLI::ParseError& error) {
+      return error.what();
+    }
+  }
+
+  TemporaryFolder folder_;
+};
+
+TEST_F(Convert, WritesACheckpointOfTheSmallerModel) {
+  save(small_config());
+  const fs::path out = folder_ / "gqa";
+  EXPECT_EQ(command({"--to", "gqa", "--groups", "4", "--out", out.string()}), "no error");
+  const TrainerState state = verify_checkpoint(out);
+  EXPECT_EQ(state.step, 7);
+  ASSERT_TRUE(state.parent);
+  EXPECT_EQ(state.parent->path, (run() / "step_00000007").string());
+  EXPECT_EQ(state.parent->method, "GQA with 4 groups, mean");
+  const TrainConfig config = parse_resolved_config(state.config, "trainer.json");
+  EXPECT_EQ(config.model.groups(), 4);
+  EXPECT_EQ(config.model.num_attention_heads, 12);
+  const nlohmann::json json = nlohmann::json::parse(read_file(out / "config.json"));
+  EXPECT_EQ(json["num_key_value_heads"], 4);
+  EXPECT_EQ(SafetensorsReader(out, "model").info("model.layers.0.self_attn.k_proj.weight").shape,
+            (Shape{8, 24}));
+}
+
+TEST_F(Convert, MqaIsOneGroup) {
+  save(small_config());
+  EXPECT_EQ(command({"--to", "mqa", "--method", "random", "--out", (folder_ / "mqa").string()}),
+            "no error");
+  const TrainerState state = verify_checkpoint(folder_ / "mqa");
+  EXPECT_EQ(state.parent->method, "MQA with 1 group, random");
+  EXPECT_EQ(parse_resolved_config(state.config, "trainer.json").model.groups(), 1);
+}
+
+TEST_F(Convert, AsManyGroupsAsHeadsChangesNoByte) {
+  save(small_config());
+  EXPECT_EQ(command({"--to", "gqa", "--groups", "12", "--out", (folder_ / "same").string()}),
+            "no error");
+  EXPECT_EQ(read_file(folder_ / "same/model.safetensors"),
+            read_file(run() / "step_00000007/model.safetensors"));
+}
+
+TEST_F(Convert, ALayoutThatNoLongerFitsIsLeft) {
+  TrainConfig config = small_config();
+  config.parallel.tensor_model_parallel_size = 4;
+  save(config);
+  EXPECT_EQ(command({"--to", "gqa", "--groups", "6", "--out", (folder_ / "six").string()}),
+            "no error");
+  const TrainConfig six =
+      parse_resolved_config(verify_checkpoint(folder_ / "six").config, "trainer.json");
+  EXPECT_EQ(six.parallel.tensor_model_parallel_size, 1);
+}
+
+TEST_F(Convert, RefusesWhatItCannotDo) {
+  save(small_config());
+  const std::string out = (folder_ / "out").string();
+  EXPECT_THAT(command({"--to", "gqa", "--out", out}), HasSubstr("--groups is missing"));
+  EXPECT_THAT(command({"--to", "gqa", "--groups", "5", "--out", out}),
+              HasSubstr("12 groups cannot be pooled into 5"));
+  EXPECT_THAT(command({"--to", "mqa", "--groups", "2", "--out", out}),
+              HasSubstr("mqa has 1 group"));
+  EXPECT_THAT(command({"--to", "mla", "--out", out}), HasSubstr("mla"));
+  EXPECT_THAT(command({"--to", "mqa", "--method", "median", "--out", out}), HasSubstr("median"));
+  EXPECT_FALSE(fs::exists(out));
+  EXPECT_THAT(command({"--to", "mqa", "--out", run().string()}), HasSubstr("exists already"));
+
+  write_file(run() / "step_00000007/config.json", "{}");
+  EXPECT_THAT(command({"--to", "mqa", "--out", out}),
+              AllOf(HasSubstr("step_00000007/config.json"), HasSubstr("truncated")));
+}
+
+TEST_F(Convert, LatentAttentionHasNoGroups) {
+  TrainConfig config = small_config();
+  config.model.num_query_groups.reset();
+  config.model.kv_channels.reset();
+  config.model.kv_lora_rank = 8;
+  config.model.qk_head_dim = config.model.qk_pos_emb_head_dim = config.model.v_head_dim = 4;
+  save(resolved(config));
+  EXPECT_THAT(command({"--to", "mqa", "--out", (folder_ / "out").string()}),
+              HasSubstr("multi-head latent attention"));
+}
+
+}  // namespace
+}  // namespace polyhead
