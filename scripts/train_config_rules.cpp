@@ -134,7 +134,8 @@ std::vector<RuleViolation> cross_rule_violations(const TrainConfig& config,
 std::vector<RuleViolation> validate(const TrainConfig& config, std::optional<int> world_size) {
   std::vector<RuleViolation> all;
   const std::vector<RuleViolation> parallel = parallel_rule_violations(config.parallel);
-  if (config.model.num_layers == 0 && !config.uptrain) {
+  const bool no_model = config.model.num_layers == 0 && config.model.hidden_size == 0;
+  if (no_model && !config.uptrain) {
     all.push_back({"model", "missing; only an uptrain section can stand in its place"});
   } else if (!config.awaits_source() && parallel.empty()) {
     append(all, model_rule_violations(config.model, config.parallel.tensor_model_parallel_size),
