@@ -1,0 +1,83 @@
+// polyhead inspect: what a configuration or a checkpoint means.
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <filesystem>
+#include <fstream>
+#include <memory>
+
+#include "framework/checkpoint/trainer_state.h"
+#include "framework/comm/communicator.h"
+#include "framework/error.h"
+#include "scripts/inspection_report.h"
+#include "scripts/train_config.h"
+
+namespace polyhead {
+namespace {
+
+struct Arguments {
+  std::string source;
+  std::vector<std::string> overrides;
+  std::optional<int> tensor_parallel_size;
+  std::optional<std::int64_t> context;
+};
+
+// A checkpoint's folder, also where a run's folder was given: then the latest.
+std::filesystem::path checkpoint_folder(const std::filesystem::path& folder) {
+  std::string latest;
+  if (!std::filesystem::exists(folder / "trainer.json")) {
+    std::ifstream(folder / "latest") >> latest;
+    require(!latest.empty(), "{}: has no trainer.json, so it is no checkpoint of Polyhead's",
+            folder.string());
+  }
+  return latest.empty() ? folder : folder / latest;
+}
+
+TrainConfig read_config(const Arguments& arguments) {
+  if (!std::filesystem::is_directory(arguments.source)) {
+    return load_train_config(arguments.source, arguments.overrides, std::nullopt);
+  }
+  require(arguments.overrides.empty(), "--set: changes a file's keys, not those of a checkpoint");
+  const std::filesystem::path folder = checkpoint_folder(arguments.source);
+  return parse_resolved_config(read_trainer_state(folder).config,
+                               (folder / "trainer.json").string() + ", config");
+}
+
+void run(const Arguments& arguments) {
+  TrainConfig config = read_config(arguments);
+  require(!config.awaits_source(), "{}: takes its model from a checkpoint; inspect {}",
+          arguments.source, config.uptrain ? config.uptrain->source : "");
+  InspectionOptions options;
+  options.source = arguments.source;
+  options.tensor_parallel_size = arguments.tensor_parallel_size.value_or(
+      static_cast<int>(config.parallel.tensor_model_parallel_size));
+  options.context = arguments.context.value_or(config.data.sequence_length);
+  const std::string report = inspection_report(config.model, options);
+  for (const RuleViolation& warning : train_config_warnings(config)) {
+    fmt::print(stderr, "warning: {}: {}: {}\n", arguments.source, warning.key, warning.message);
+  }
+  fmt::print("{}", report);
+}
+
+}  // namespace
+
+void add_inspect_command(CLI::App& app, const Communicator& world) {
+  CLI::App* command = app.add_subcommand(
+      "inspect", "Say what a configuration or checkpoint means: attention, shapes, sizes, memory");
+  const auto arguments = std::make_shared<Arguments>();
+  command->add_option("source", arguments->source, "A configuration, a checkpoint, or a run folder")
+      ->required();
+  command->add_option("--set", arguments->overrides, "section.key=value, over the file's")
+      ->take_all();
+  command->add_option("--tp", arguments->tensor_parallel_size,
+                      "Tensor-parallel ranks (default: the configuration's)");
+  command->add_option("--context", arguments->context,
+                      "Tokens in the KV cache (default: the sequence length)");
+  command->callback([arguments, &world] {
+    run_on_all_ranks(world, [&] {
+      if (world.rank() == 0) run(*arguments);
+    });
+  });
+}
+
+}  // namespace polyhead
