@@ -6,19 +6,13 @@
 #include <string>
 #include <vector>
 
+#include "data/data_source.h"
 #include "framework/config/enum_names.h"
 #include "framework/config/fields.h"
 #include "framework/config/rules.h"
 #include "framework/config/yaml_node.h"
 
 namespace polyhead {
-
-enum class SampleOrder { kPolyhead, kMegatron };
-
-struct DataSource {
-  std::string path;  // prefix of .bin and .idx
-  double weight = 1.0;
-};
 
 struct DataConfig {
   std::vector<DataSource> train;
