@@ -1,0 +1,83 @@
+#include "framework/comm/hang.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <atomic>
+#include <map>
+
+namespace polyhead {
+namespace {
+
+std::atomic<double> timeout_seconds = 600;
+
+// "rank 1", "ranks 0 and 2", "ranks 0, 2 and 3"
+std::string name_ranks(const std::vector<int>& ranks) {
+  if (ranks.size() == 1) return fmt::format("rank {}", ranks.front());
+  return fmt::format("ranks {} and {}", fmt::join(ranks.begin(), ranks.end() - 1, ", "),
+                     ranks.back());
+}
+
+std::vector<int> silent_ranks(const std::vector<WaitState>& answers, std::size_t world_size) {
+  std::vector<int> silent;
+  for (int rank = 0; rank < static_cast<int>(world_size); ++rank) {
+    const bool answered = std::any_of(answers.begin(), answers.end(),
+                                      [&](const WaitState& state) { return state.rank == rank; });
+    if (!answered) silent.push_back(rank);
+  }
+  return silent;
+}
+
+}  // namespace
+
+void set_communication_timeout(double seconds) {
+  timeout_seconds = seconds;
+}
+
+double communication_timeout() {
+  return timeout_seconds;
+}
+
+std::string describe(const WaitState& state) {
+  return fmt::format("{} {} ({} bytes, {} ranks)", name_of(state.collective), state.sequence,
+                     state.bytes, state.group_size);
+}
+
+std::string describe_hang(const std::vector<WaitState>& answers,
+                          const std::vector<std::string>& processes) {
+  std::vector<std::string> sentences;
+  const std::vector<int> silent = silent_ranks(answers, processes.size());
+  for (int rank : silent) {
+    sentences.push_back(fmt::format("rank {} ({}) stopped answering", rank,
+                                    processes[static_cast<std::size_t>(rank)]));
+  }
+  std::vector<int> finished;
+  std::map<std::string, std::vector<int>> waiting;  // by what for
+  double seconds = 0;
+  for (const WaitState& state : answers) {
+    if (state.finished) finished.push_back(state.rank);
+    if (!state.waits) continue;
+    waiting[fmt::format("for rank {} in {}", state.waits_for, describe(state))].push_back(
+        state.rank);
+    seconds = std::max(seconds, state.seconds);
+  }
+  if (!finished.empty()) {
+    sentences.push_back(name_ranks(finished) + " finished without the others");
+  }
+  for (const auto& [what, ranks] : waiting) {
+    sentences.push_back(
+        fmt::format("{} {} {}", name_ranks(ranks), ranks.size() == 1 ? "waits" : "wait", what));
+  }
+  std::string advice;
+  if (!silent.empty()) {
+    advice = fmt::format(
+        "; a silent rank is stopped, swapping, looping or cut off: raise communication_timeout "
+        "({:g} s) if it was only slow",
+        communication_timeout());
+  }
+  return fmt::format("communication stopped for {:.0f} s: {}{}", seconds,
+                     fmt::join(sentences, "; "), advice);
+}
+
+}  // namespace polyhead

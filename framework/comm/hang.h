@@ -1,0 +1,42 @@
+// When communication stops: how long a rank waits, and the one message that tells why.
+//
+// MPI waits for ever for a rank that was stopped, loops or left early. Here a rank that has waited
+// nearly `communication_timeout` seconds asks all others what they do; those that wait answer. The
+// lowest rank that waited so long prints the message below and ends the job.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "framework/comm/collective.h"
+
+namespace polyhead {
+
+// Seconds until a hanging job has ended on all ranks; 0 waits for ever. Of the process, 600 unless
+// set; the same on all ranks.
+void set_communication_timeout(double seconds);
+double communication_timeout();
+
+// What a rank answers.
+struct WaitState {
+  int rank = 0;               // of the world, as all ranks here
+  bool waits = false;         // in a collective
+  bool finished = false;      // its work is done, it waits for the others to end with them
+  bool alarmed = false;       // it waits nearly too long, or for a rank that finished
+  Collective collective{};    // this and below: where it waits
+  std::int64_t sequence = 0;  // which collective of its group, from 1
+  std::int64_t bytes = 0;
+  int group_size = 0;
+  int waits_for = 0;  // a rank of which a message is missing
+  double seconds = 0;
+};
+
+// "all_reduce 212 (1048576 bytes, 2 ranks)"
+std::string describe(const WaitState& state);
+
+// `answers` are in rank order; `processes` names every rank of the world ("process 4242 on node7").
+std::string describe_hang(const std::vector<WaitState>& answers,
+                          const std::vector<std::string>& processes);
+
+}  // namespace polyhead
