@@ -1,10 +1,20 @@
 #include "framework/error.h"
 
-namespace polyhead::internal {
+#include <cstdio>
+
+namespace polyhead {
+
+void print_error(const std::string& message) {
+  fmt::print(stderr, "polyhead: error: {}\n", message);
+  std::fflush(stderr);
+}
+
+namespace internal {
 
 void check_failed(const char* file, int line, const char* condition, const std::string& message) {
   throw std::logic_error(
       fmt::format("{}:{}: internal check failed: {} ({})", file, line, message, condition));
 }
 
-}  // namespace polyhead::internal
+}  // namespace internal
+}  // namespace polyhead

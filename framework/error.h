@@ -16,6 +16,12 @@ class Error : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
+// A command line or a configuration that cannot be used; the exit status is 2, not 1.
+class ConfigurationError : public Error {
+ public:
+  using Error::Error;
+};
+
 // Throws Error with a formatted message.
 template <class... Args>
 [[noreturn]] void fail(fmt::format_string<Args...> format, Args&&... args) {
@@ -27,6 +33,10 @@ template <class... Args>
 void require(bool condition, fmt::format_string<Args...> format, Args&&... args) {
   if (!condition) fail(format, std::forward<Args>(args)...);
 }
+
+// "polyhead: error: MESSAGE" on stderr. For the end of the process only: what is thrown is printed
+// there, once.
+void print_error(const std::string& message);
 
 namespace internal {
 [[noreturn]] void check_failed(const char* file, int line, const char* condition,

@@ -30,14 +30,28 @@ class SoloCommunicator final : public CheckedCommunicator {
   }
 };
 
+constexpr char kConfiguration = 'c', kOther = 'o';
+
+// Empty without a failure, else its kind and its message.
+std::string encode(const std::exception_ptr& failure) {
+  if (!failure) return {};
+  try {
+    std::rethrow_exception(failure);
+  } catch (const ConfigurationError& error) {
+    return kConfiguration + std::string(error.what());
+  } catch (const std::exception& error) {
+    return kOther + std::string(error.what());
+  }
+}
+
 }  // namespace
 
 std::unique_ptr<Communicator> make_solo_communicator() {
   return std::make_unique<SoloCommunicator>();
 }
 
-void throw_if_any_failed(const Communicator& communicator, const std::string& failure) {
-  const std::vector<std::string> failures = communicator.all_gather_strings(failure);
+void throw_if_any_failed(const Communicator& communicator, const std::exception_ptr& failure) {
+  const std::vector<std::string> failures = communicator.all_gather_strings(encode(failure));
   std::size_t failed = 0, first = 0;
   for (std::size_t rank = failures.size(); rank-- > 0;) {
     if (failures[rank].empty()) continue;
@@ -45,8 +59,10 @@ void throw_if_any_failed(const Communicator& communicator, const std::string& fa
     first = rank;
   }
   if (failed == 0) return;
-  if (failed == failures.size()) throw Error(failures[first]);
-  fail("rank {}: {}", first, failures[first]);
+  std::string message = failures[first].substr(1);
+  if (failed < failures.size()) message = fmt::format("rank {}: {}", first, message);
+  if (failures[first].front() == kConfiguration) throw ConfigurationError(message);
+  throw Error(message);
 }
 
 }  // namespace polyhead

@@ -10,6 +10,7 @@
 #pragma once
 
 #include <cstddef>
+#include <exception>
 #include <memory>
 #include <span>
 #include <string>
@@ -61,20 +62,20 @@ std::unique_ptr<Communicator> make_solo_communicator();
 // Runs `work` on every rank of the group and throws the same Error on all of them if any failed:
 // the message of the lowest failing rank, named when it is not the only one of its kind. So a
 // problem that only some ranks can see (a file, a token, a disk) is told once, and no rank is left
-// waiting in a collective.
+// waiting in a collective. A ConfigurationError stays one.
 template <class Work>
 void run_on_all_ranks(const Communicator& communicator, Work&& work);
 
-// The part of run_on_all_ranks behind the template: `failure` is empty where the work succeeded.
-void throw_if_any_failed(const Communicator& communicator, const std::string& failure);
+// The part of run_on_all_ranks behind the template: `failure` is null where the work succeeded.
+void throw_if_any_failed(const Communicator& communicator, const std::exception_ptr& failure);
 
 template <class Work>
 void run_on_all_ranks(const Communicator& communicator, Work&& work) {
-  std::string failure;
+  std::exception_ptr failure;
   try {
     work();
-  } catch (const std::exception& error) {
-    failure = *error.what() == '\0' ? "unknown error" : error.what();
+  } catch (const std::exception&) {
+    failure = std::current_exception();
   }
   throw_if_any_failed(communicator, failure);
 }

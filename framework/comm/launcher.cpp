@@ -27,4 +27,11 @@ std::optional<int> launched_ranks() {
   return std::nullopt;
 }
 
+int launched_rank() {
+  for (const char* rank : {"OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK", "SLURM_PROCID"}) {
+    if (std::getenv(rank) != nullptr) return number_in(rank);
+  }
+  return 0;
+}
+
 }  // namespace polyhead

@@ -9,4 +9,7 @@ namespace polyhead {
 // started alone. Throws Error for tasks of srun that have no way to find each other.
 std::optional<int> launched_ranks();
 
+// This process' place among them; 0 if it was started alone.
+int launched_rank();
+
 }  // namespace polyhead

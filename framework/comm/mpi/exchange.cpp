@@ -111,8 +111,8 @@ int Exchange::peer_waited_for() const {
 void Exchange::fail_disagreement(const Message& message, const MPI_Status& status) const {
   const int mine = watchdog_.rank();
   const int other = group_.world_ranks[static_cast<std::size_t>(message.peer)];
-  // Both ranks may see it; the lower one tells.
-  if (mine > other) std::this_thread::sleep_for(std::chrono::seconds(1));
+  // Several ranks may see it; the lowest of them tells and ends the others.
+  std::this_thread::sleep_for(std::min(mine, 4) * std::chrono::milliseconds(500));
   int bytes = 0;
   MPI_Get_count(&status, MPI_BYTE, &bytes);
   const std::int64_t ahead =

@@ -1,12 +1,10 @@
 #include "framework/comm/mpi/watchdog.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
-#include <cstdio>
 #include <cstdlib>
 #include <thread>
 
+#include "framework/error.h"
 #include "framework/exit_code.h"
 
 namespace polyhead::mpi {
@@ -36,8 +34,7 @@ double patience() {
 }  // namespace
 
 void end_job(const std::string& message, int exit_code) {
-  fmt::print(stderr, "polyhead: error: {}\n", message);
-  std::fflush(stderr);
+  print_error(message);
   MPI_Abort(MPI_COMM_WORLD, exit_code);
   std::_Exit(exit_code);
 }

@@ -1,0 +1,11 @@
+#include "scripts/commands.h"
+
+#include <CLI/CLI.hpp>
+
+namespace polyhead {
+
+void add_commands(CLI::App& app, const Communicator& world) {
+  add_tokenize_command(app, world);
+}
+
+}  // namespace polyhead

@@ -1,0 +1,145 @@
+#!/usr/bin/env bash
+# Starts a program on several ranks; a wrapper of mpirun (Open MPI or MPICH).
+#
+#   scripts/launch.sh [-n RANKS] [--threads T] [--oversubscribe] [--hostfile FILE] [--dry-run]
+#                     PROGRAM [ARGUMENTS]
+#
+#   -n RANKS         how many ranks; default $SLURM_NTASKS, else 1
+#   --threads T      threads of each rank; default $OMP_NUM_THREADS, else $SLURM_CPUS_PER_TASK, else
+#                    the cores of this machine shared evenly
+#   --oversubscribe  allow more ranks than cores
+#   --hostfile FILE  run on these machines (mpirun's format); needs --threads or OMP_NUM_THREADS
+#   --dry-run        print the mpirun command and stop
+#
+# Signals to this script: USR1 is passed on (save and go on). The first TERM or INT (Ctrl-C) reaches
+# the ranks as USR2 (finish the step, save, exit 0), because mpirun itself would kill them one second
+# after it is told to end; a second one ends the job at once. The exit status is the program's.
+set -euo pipefail
+
+die() {
+  echo "launch.sh: $*" >&2
+  exit 2
+}
+
+ranks=${SLURM_NTASKS:-1}
+threads=${OMP_NUM_THREADS:-${SLURM_CPUS_PER_TASK:-}}
+oversubscribe=no
+dry_run=no
+hostfile=
+while [ $# -gt 0 ]; do
+  case $1 in
+    -n | --threads | --hostfile)
+      [ $# -ge 2 ] || die "$1 needs a value"
+      case $1 in
+        -n) ranks=$2 ;;
+        --threads) threads=$2 ;;
+        --hostfile) hostfile=$2 ;;
+      esac
+      shift 2
+      ;;
+    --oversubscribe) oversubscribe=yes; shift ;;
+    --dry-run) dry_run=yes; shift ;;
+    -h | --help) sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p;}' "$0"; exit 0 ;;
+    -*) die "unknown option $1 (launch.sh --help lists them)" ;;
+    *) break ;;
+  esac
+done
+[ $# -gt 0 ] || die "no program given (launch.sh --help)"
+[[ $ranks =~ ^[1-9][0-9]*$ ]] || die "-n $ranks is not a positive number"
+[[ -z $threads || $threads =~ ^[1-9][0-9]*$ ]] || die "--threads $threads is not a positive number"
+[[ -z $hostfile || -r $hostfile ]] || die "--hostfile $hostfile cannot be read"
+command -v mpirun > /dev/null || die "mpirun is not installed (scripts/setup.sh installs it)"
+
+# Cores that this process may use; two hardware threads of one core count once.
+usable_cores() {
+  local usable physical
+  usable=$(nproc)
+  physical=$(lscpu -p=CORE,SOCKET 2> /dev/null | grep -v '^#' | sort -u | wc -l || true)
+  echo $((physical > 0 && physical < usable ? physical : usable))
+}
+
+# OpenBLAS up to 0.3.21 (Debian 12) runs its AVX2 kernels on AMD processors that have AVX-512 (family
+# 25, Zen 4, and later), at half the speed of its SkylakeX kernels. Set the variable yourself to
+# choose others.
+prefer_avx512_kernels() {
+  local flag
+  [ -z "${OPENBLAS_CORETYPE:-}" ] && [ -r /proc/cpuinfo ] || return 0
+  grep -q -m1 '^vendor_id.*AuthenticAMD' /proc/cpuinfo || return 0
+  [ "$(awk -F: '/^cpu family/ {print $2 + 0; exit}' /proc/cpuinfo)" -ge 25 ] || return 0
+  for flag in avx512f avx512bw avx512dq avx512vl avx512cd; do
+    grep -q -m1 "^flags.* $flag\( \|$\)" /proc/cpuinfo || return 0
+  done
+  export OPENBLAS_CORETYPE=SkylakeX
+}
+
+if [ -z "$hostfile" ] && [ -z "${SLURM_JOB_NODELIST:-}" ]; then
+  cores=$(usable_cores)
+  if [ "$ranks" -gt "$cores" ] && [ "$oversubscribe" = no ]; then
+    die "$ranks ranks on $cores cores: use -n $cores or fewer, or --oversubscribe to share cores"
+  fi
+  # The check above is ours: mpirun counts cores otherwise in containers.
+  oversubscribe=yes
+  [ -n "$threads" ] || threads=$((cores > ranks ? cores / ranks : 1))
+fi
+[ -n "$threads" ] || die "several machines: give --threads, the cores of each rank"
+export OMP_NUM_THREADS=$threads
+prefer_avx512_kernels
+
+command=(mpirun -n "$ranks")
+if mpirun --version 2>&1 | grep -q 'Open MPI\|Open-MPI'; then
+  kind=openmpi
+  # --quiet: the program tells what went wrong; mpirun's paragraphs about it would bury that. Not
+  # bound: threads of a rank would share one core.
+  command+=(--quiet --bind-to none -x OMP_NUM_THREADS)
+  [ -z "${OPENBLAS_CORETYPE:-}" ] || command+=(-x OPENBLAS_CORETYPE)
+  [ "$oversubscribe" = no ] || command+=(--oversubscribe)
+  [ -z "$hostfile" ] || command+=(--hostfile "$hostfile")
+  if [ "$(id -u)" -eq 0 ]; then
+    export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
+  fi
+else
+  kind=mpich # passes the environment on, and waits for ranks that were told to end
+  command+=(-bind-to none)
+  [ -z "$hostfile" ] || command+=(-f "$hostfile")
+fi
+command+=("$@")
+
+if [ "$dry_run" = yes ]; then
+  printf 'OMP_NUM_THREADS=%s %s' "$OMP_NUM_THREADS" \
+    "${OPENBLAS_CORETYPE:+OPENBLAS_CORETYPE=$OPENBLAS_CORETYPE }"
+  printf '%q ' "${command[@]}"
+  printf '\n'
+  exit 0
+fi
+
+# In a session of its own: a Ctrl-C at the terminal then reaches this script alone.
+setsid "${command[@]}" <&0 &
+mpirun_pid=$!
+
+# shellcheck disable=SC2317  # called by the traps
+pass_on() { kill -s "$1" "$mpirun_pid" 2> /dev/null || true; }
+first_stop=USR2
+[ "$kind" = openmpi ] || first_stop=TERM
+# shellcheck disable=SC2317
+stop() {
+  pass_on "$first_stop"
+  first_stop=TERM
+  stopped=yes
+}
+stopped=no
+trap stop TERM INT
+trap 'pass_on USR1' USR1
+trap 'pass_on USR2' USR2
+
+# A signal ends `wait` early; the job goes on.
+status=0
+while true; do
+  status=0
+  wait "$mpirun_pid" || status=$?
+  kill -0 "$mpirun_pid" 2> /dev/null || break
+done
+if [ "$status" -gt 128 ] && [ "$stopped" = no ]; then
+  echo "launch.sh: a rank was ended by signal $((status - 128))" \
+    "($(kill -l $((status - 128)) 2> /dev/null || echo unknown))" >&2
+fi
+exit "$status"
