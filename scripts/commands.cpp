@@ -5,7 +5,9 @@
 namespace polyhead {
 
 void add_commands(CLI::App& app, const Communicator& world) {
+  add_inspect_command(app, world);
   add_tokenize_command(app, world);
+  add_convert_command(app, world);
 }
 
 }  // namespace polyhead

@@ -11,6 +11,8 @@ class App;
 
 namespace polyhead {
 
+void add_convert_command(CLI::App& app, const Communicator& world);
+void add_inspect_command(CLI::App& app, const Communicator& world);
 void add_tokenize_command(CLI::App& app, const Communicator& world);
 
 void add_commands(CLI::App& app, const Communicator& world);  // all of them
