@@ -1,13 +1,12 @@
 #include "scripts/commands.h"
 
-#include <CLI/CLI.hpp>
-
 namespace polyhead {
 
 void add_commands(CLI::App& app, const Communicator& world) {
+  add_train_command(app, world);
+  add_convert_command(app, world);
   add_inspect_command(app, world);
   add_tokenize_command(app, world);
-  add_convert_command(app, world);
 }
 
 }  // namespace polyhead

@@ -47,8 +47,10 @@ std::string describe_duration(double seconds);
 
 class RunLog {
  public:
+  static constexpr std::int64_t kNewRun = -1;
+
   // Silent where `writes` is false: all ranks but one. Keeps the lines of steps up to
-  // `restored_step`.
+  // `restored_step`; of a new run none.
   RunLog(const std::filesystem::path& run, std::int64_t restored_step, bool writes);
   ~RunLog();
   RunLog(const RunLog&) = delete;

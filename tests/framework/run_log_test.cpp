@@ -54,7 +54,7 @@ TEST(StepLine, HasAllFields) {
 
 TEST_F(RunLogTest, ResumingRemovesTheStepsThatAreRepeated) {
   {
-    RunLog log(folder_, 0, true);
+    RunLog log(folder_, RunLog::kNewRun, true);
     log.note(0, "begins");
     for (std::int64_t step = 1; step <= 4; ++step) {
       log.step({.step = step, .total_steps = 9, .loss = 1.0 / static_cast<double>(step)});
@@ -77,14 +77,14 @@ TEST_F(RunLogTest, ResumingRemovesTheStepsThatAreRepeated) {
 
 TEST_F(RunLogTest, NumbersThatJsonLacksBecomeNull) {
   {
-    RunLog log(folder_, 0, true);
+    RunLog log(folder_, RunLog::kNewRun, true);
     log.step({.step = 1, .loss = std::numeric_limits<double>::quiet_NaN()});
   }
   EXPECT_TRUE(records().at(0)["loss"].is_null());
 }
 
 TEST_F(RunLogTest, OneRankWrites) {
-  RunLog log(folder_, 0, false);
+  RunLog log(folder_, RunLog::kNewRun, false);
   log.note(1, "unheard");
   EXPECT_FALSE(std::filesystem::exists(folder_ / "log.jsonl"));
 }

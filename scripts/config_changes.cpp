@@ -1,0 +1,82 @@
+#include "scripts/config_changes.h"
+
+#include <algorithm>
+#include <sstream>
+
+#include "framework/error.h"
+
+namespace polyhead {
+namespace {
+
+struct Line {
+  std::string key;
+  std::string value;
+};
+
+// to_yaml writes one line per key, indented under its section.
+std::vector<Line> lines_of(const TrainConfig& config) {
+  std::vector<Line> lines;
+  std::istringstream text(to_yaml(config));
+  std::string section;
+  for (std::string line; std::getline(text, line);) {
+    const std::size_t begin = line.find_first_not_of(' '), colon = line.find(':', begin);
+    const std::string name = line.substr(begin, colon - begin);
+    const std::string value = line.size() > colon + 2 ? line.substr(colon + 2) : "";
+    if (begin == 0) section = name;
+    lines.push_back({begin == 0 ? name : section + "." + name, value});
+  }
+  return lines;
+}
+
+// Whether a change would make another run of it. Paths of data may change, the data may not: their
+// fingerprints are compared apart.
+bool belongs_to_the_run(const std::string& key, const TrainConfig& config) {
+  if (key.starts_with("model.")) return true;
+  if (key == "data.sequence_length" || key == "data.sample_order" || key == "data.split" ||
+      key == "data.eod_mask_loss" || key == "data.attend_across_documents" ||
+      key == "training.seed") {
+    return true;
+  }
+  // Megatron's order is made for one number of samples.
+  return config.data.sample_order == SampleOrder::kMegatron &&
+         (key == "training.train_steps" || key == "training.global_batch_size");
+}
+
+}  // namespace
+
+std::string ConfigChange::describe() const {
+  return fmt::format("{}: {} became {}", key, before, after);
+}
+
+std::vector<ConfigChange> config_changes(const TrainConfig& before, const TrainConfig& after) {
+  const std::vector<Line> old_lines = lines_of(before), new_lines = lines_of(after);
+  const auto value_in = [](const std::vector<Line>& lines, const std::string& key) {
+    const auto found = std::ranges::find(lines, key, &Line::key);
+    return found == lines.end() ? "null" : found->value;
+  };
+  std::vector<ConfigChange> changes;
+  for (const Line& line : new_lines) {
+    const std::string old_value = value_in(old_lines, line.key);
+    if (old_value != line.value) changes.push_back({line.key, old_value, line.value});
+  }
+  return changes;
+}
+
+std::vector<ConfigChange> require_same_run(const TrainConfig& before, const TrainConfig& after) {
+  std::string refused;
+  std::vector<ConfigChange> allowed;
+  for (ConfigChange& change : config_changes(before, after)) {
+    if (belongs_to_the_run(change.key, before)) {
+      refused += "\n  " + change.describe();
+    } else {
+      allowed.push_back(std::move(change));
+    }
+  }
+  require(refused.empty(),
+          "--resume: the configuration is not that of the checkpoint:{}\nput the values back, or "
+          "train in another checkpoint.folder",
+          refused);
+  return allowed;
+}
+
+}  // namespace polyhead

@@ -1,0 +1,72 @@
+#include "scripts/run_start.h"
+
+#include "framework/checkpoint/checkpoint_folder.h"
+#include "scripts/uptraining.h"
+
+namespace polyhead {
+namespace {
+
+namespace fs = std::filesystem;
+
+// Rank 0 looks for a folder, all ranks learn of it, or of why there is none.
+template <class Look>
+fs::path find_on_rank_0(const Communicator& world, Look&& look) {
+  std::string found;
+  run_on_all_ranks(world, [&] {
+    if (world.rank() == 0) found = look().string();
+  });
+  return world.all_gather_strings(found).front();
+}
+
+void require_valid(const TrainConfig& config, int ranks) {
+  std::string problems;
+  for (const RuleViolation& violation : validate(config, ranks)) {
+    problems += fmt::format("\n  {}: {}", violation.key, violation.message);
+  }
+  require(problems.empty(), "uptrain.source: {} does not fit this configuration:{}",
+          config.uptrain->source, problems);
+}
+
+TrainConfig saved_config(const TrainerState& state, const fs::path& checkpoint) {
+  return parse_resolved_config(state.config, (checkpoint / "trainer.json").string());
+}
+
+}  // namespace
+
+RunStart prepare_run(TrainConfig config, bool resume, const Communicator& world) {
+  const fs::path run = config.checkpoint.folder;
+  const bool has_checkpoints = !checkpoint_steps(run).empty();
+  require(
+      resume || !has_checkpoints,
+      "checkpoint.folder: {} holds the checkpoints of a run; continue it with --resume, or name "
+      "another folder",
+      run.string());
+  require(!resume || has_checkpoints,
+          "--resume: {} holds no checkpoint; start without --resume, or correct checkpoint.folder",
+          run.string());
+
+  RunStart start;
+  start.config = std::move(config);
+  if (resume) {
+    start.kind = RunStart::Kind::kResume;
+    start.checkpoint = find_on_rank_0(world, [&] {
+      return newest_good_checkpoint(
+          run, [&](const std::string& problem) { start.damage.push_back(problem); });
+    });
+  } else if (start.config.uptrain) {
+    start.kind = RunStart::Kind::kUptrain;
+    start.checkpoint =
+        find_on_rank_0(world, [&] { return resolve_checkpoint(start.config.uptrain->source); });
+  }
+  if (start.config.uptrain) {
+    const TrainerState state = read_trainer_state(start.checkpoint);
+    const TrainConfig source = saved_config(state, start.checkpoint);
+    // A resumed run takes from its own checkpoint what its source decided when it began.
+    start.config = complete_uptraining(std::move(start.config), source,
+                                       resume ? first_uptraining_step(source) : state.step);
+    require_valid(start.config, world.size());
+  }
+  return start;
+}
+
+}  // namespace polyhead

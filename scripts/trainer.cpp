@@ -1,0 +1,274 @@
+#include "scripts/trainer.h"
+
+#include <omp.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "framework/ops/elementwise.h"
+#include "framework/ops/matmul.h"
+#include "layers/huggingface/config_json.h"
+#include "optim/gradients.h"
+#include "scripts/config_changes.h"
+#include "scripts/uptraining.h"
+
+namespace polyhead {
+namespace {
+
+TrainingDataOptions data_options(const TrainConfig& config, DatasetPart part) {
+  const DataConfig& data = config.data;
+  const bool own_files = part == DatasetPart::kValidation && !data.validation.empty();
+  return {.sources = own_files ? data.validation : data.train,
+          .split = own_files ? "" : data.split.value_or(""),
+          .part = own_files ? DatasetPart::kTrain : part,
+          .sequence_length = data.sequence_length,
+          .seed = static_cast<std::uint64_t>(config.training.seed),
+          .order = data.sample_order,
+          .num_samples = config.training.train_steps * config.training.global_batch_size,
+          .vocab_size = config.model.vocab_size,
+          .tokenizer = data.tokenizer,
+          .eod_mask_loss = data.eod_mask_loss,
+          .attend_across_documents = data.attend_across_documents};
+}
+
+// A dataset that only some ranks cannot read is an error on all.
+TrainingData open_data(const Communicator& world, const TrainingDataOptions& options) {
+  std::optional<TrainingData> data;
+  run_on_all_ranks(world, [&] { data.emplace(options); });
+  return std::move(*data);
+}
+
+std::optional<TrainingData> open_validation(const Communicator& world, const TrainConfig& config) {
+  if (config.data.validation.empty() && !config.data.split) return std::nullopt;
+  return open_data(world, data_options(config, DatasetPart::kValidation));
+}
+
+TrainConfig with_vocabulary(TrainConfig config, const TrainingData& data) {
+  config.model.vocab_size = data.vocab_size();
+  return config;
+}
+
+double sum_over(const Communicator& group, double number) {
+  Tensor sum = Tensor::empty({1}, DType::kF64);
+  sum.data<double>()[0] = number;
+  group.all_reduce(sum);
+  return sum.data<double>()[0];
+}
+
+AdamWOptions adamw_options(const OptimizerConfig& config) {
+  return {.beta1 = config.adam_beta1,
+          .beta2 = config.adam_beta2,
+          .epsilon = config.adam_epsilon,
+          .weight_decay = config.weight_decay};
+}
+
+// Empty where this rank's loss and gradients are finite.
+std::string describe_problem(double loss, const Parameter* non_finite) {
+  std::string problem = std::isfinite(loss) ? "" : fmt::format("loss {}", loss);
+  if (non_finite) {
+    problem +=
+        fmt::format("{}non-finite gradient of {}", problem.empty() ? "" : ", ", non_finite->name);
+  }
+  return problem;
+}
+
+}  // namespace
+
+Trainer::Trainer(const TrainConfig& config, const Communicator& world)
+    : layout_(world, static_cast<int>(config.parallel.tensor_model_parallel_size)),
+      parallel_(*layout_.tensor, config.parallel.sequence_parallel),
+      data_(open_data(world, data_options(config, DatasetPart::kTrain))),
+      config_(with_vocabulary(config, data_)),
+      validation_(open_validation(world, config_)),
+      model_(config_.model, config_.data.sequence_length, parallel_, DType::kF32,
+             config_.training.recompute),
+      store_(model_.parameters(), DType::kF32, Device::kCpu),
+      optimizer_(store_, adamw_options(config_.optimizer)),
+      schedule_(learning_rate_schedule(config_)) {
+  state_.seed = static_cast<std::uint64_t>(config_.training.seed);
+  state_.config = to_yaml(config_);
+  state_.dataset_fingerprint = fmt::format("{}", fmt::join(data_.fingerprints(), ","));
+  state_.tokenizer_fingerprint = data_.tokenizer_fingerprint();
+  state_.environment = {.blas = ops::blas_description(),
+                        .threads = omp_get_max_threads(),
+                        .world_size = world.size(),
+                        .tensor_model_parallel_size = layout_.tensor->size(),
+                        .data_parallel_size = layout_.data->size()};
+}
+
+void Trainer::initialize() {
+  store_.initialize(state_.seed);
+}
+
+StepResult Trainer::step() {
+  const std::int64_t global = config_.training.global_batch_size;
+  const std::int64_t mine = global / layout_.data->size();
+  const Batch batch = data_.batch(state_.samples + layout_.data->rank() * mine, mine);
+  const double valid = sum_over(*layout_.data, static_cast<double>(batch.valid_targets));
+
+  store_.zero_grads();
+  const double loss = forward_backward(batch, 1.0 / std::max(1.0, valid));
+  const std::string problem = describe_problem(loss, first_non_finite_gradient(store_));
+  sum_gradients(store_, *layout_.data);
+
+  ++state_.step;
+  state_.samples += global;
+  state_.tokens += global * config_.data.sequence_length;
+  StepResult result{.loss = sum_over(*layout_.data, loss),
+                    .gradient_norm = gradient_norm(store_, *layout_.tensor),
+                    .learning_rate = learning_rate(schedule_, state_.step),
+                    .problem = agree_on_problems(layout_.world, problem)};
+  if (result.problem.empty() && !std::isfinite(result.gradient_norm)) {
+    const Parameter* overflowed = first_non_finite_gradient(store_);
+    result.problem =
+        agree_on_problems(layout_.world, overflowed ? "the sum over ranks of the gradient of " +
+                                                          overflowed->name + " overflows"
+                                                    : "");
+  }
+  if (result.problem.empty()) {
+    optimizer_.step(result.learning_rate,
+                    clip_factor(result.gradient_norm, config_.optimizer.clip_grad_norm));
+  }
+  return result;
+}
+
+double Trainer::forward_backward(const Batch& batch, double weight) {
+  const std::int64_t sequences = config_.training.micro_batch_size;
+  const std::int64_t tokens = sequences * config_.data.sequence_length;
+  double loss = 0;
+  for (std::int64_t begin = 0; begin < batch.tokens.numel(); begin += tokens) {
+    const auto part_of = [&](const Tensor& whole) {
+      return whole ? whole.row_slice(begin, begin + tokens) : whole;
+    };
+    Model::Saved saved;
+    Tensor dh;  // (N or N / P, D)
+    const Tensor h = model_.forward(part_of(batch.tokens), sequences, saved,
+                                    part_of(batch.document_start));  // (N or N / P, D)
+    loss += model_.output_loss().loss_and_gradient(h, part_of(batch.targets), weight, dh);
+    model_.backward(dh, saved);
+  }
+  return loss;
+}
+
+EvaluationResult Trainer::evaluate() {
+  POLYHEAD_CHECK(validation_, "there is no validation data");
+  const std::int64_t length = config_.data.sequence_length;
+  const std::int64_t sequences = config_.training.micro_batch_size;
+  const std::int64_t all = std::max<std::int64_t>(1, (validation_->token_count() - 1) / length);
+  const std::int64_t samples = std::min(all, config_.training.eval_samples.value_or(all));
+  double loss = 0, scored = 0;
+  // Ranks take turns; the last batch is filled up with samples that do not count.
+  const std::int64_t stride = sequences * layout_.data->size();
+  for (std::int64_t first = sequences * layout_.data->rank(); first < samples; first += stride) {
+    Batch batch = validation_->batch(first, sequences);
+    for (std::int64_t i = (samples - first) * length; i < batch.targets.numel(); ++i) {
+      batch.targets.data<std::int32_t>()[i] = -1;
+    }
+    const Tensor h = model_.infer(batch.tokens, sequences, batch.document_start);
+    const Tensor losses = model_.output_loss().losses(h, batch.targets);  // (N)
+    for (std::int64_t i = 0; i < losses.numel(); ++i) {
+      loss += losses.data<float>()[i];
+      scored += batch.targets.data<std::int32_t>()[i] >= 0 ? 1 : 0;
+    }
+  }
+  scored = sum_over(*layout_.data, scored);
+  return {.loss = sum_over(*layout_.data, loss) / std::max(1.0, scored),
+          .tokens = static_cast<std::int64_t>(scored)};
+}
+
+std::vector<NamedState> Trainer::moments() {
+  return {{"exp_avg", optimizer_.first_moment()}, {"exp_avg_sq", optimizer_.second_moment()}};
+}
+
+TrainerState Trainer::load(const std::filesystem::path& checkpoint,
+                           std::vector<NamedState> states) {
+  TrainerState loaded = load_checkpoint(checkpoint, layout_.world, store_, states);
+  optimizer_.set_updates(loaded.updates);
+  state_.step = loaded.step;
+  state_.tokens = loaded.tokens;
+  return loaded;
+}
+
+std::vector<std::string> Trainer::resume(const std::filesystem::path& checkpoint) {
+  const std::string name = checkpoint.string();
+  const TrainerState saved = read_trainer_state(checkpoint);
+  std::vector<std::string> changes;
+  const TrainConfig before = parse_resolved_config(saved.config, name + "/trainer.json");
+  for (const ConfigChange& change : require_same_run(before, config_)) {
+    changes.push_back(change.describe());
+  }
+  require(saved.dataset_fingerprint == state_.dataset_fingerprint,
+          "data.train: the datasets are not those of {} (fingerprint {}, now {}); put the files "
+          "back, or train in another checkpoint.folder",
+          name, saved.dataset_fingerprint, state_.dataset_fingerprint);
+  require(saved.tokenizer_fingerprint == state_.tokenizer_fingerprint,
+          "data.tokenizer: not the tokenizer of {} (fingerprint {}, now {}); put it back, or train "
+          "in another checkpoint.folder",
+          name, saved.tokenizer_fingerprint, state_.tokenizer_fingerprint);
+  const Environment &was = saved.environment, &is = state_.environment;
+  const auto compare = [&](const char* what, const auto& old_value, const auto& new_value) {
+    if (old_value != new_value) {
+      changes.push_back(fmt::format("{}: {} became {}", what, old_value, new_value));
+    }
+  };
+  compare("BLAS", was.blas, is.blas);
+  compare("threads per rank", was.threads, is.threads);
+  compare("ranks", was.world_size, is.world_size);
+  load(checkpoint, moments());
+  state_.samples = saved.samples;
+  state_.parent = saved.parent;
+  return changes;
+}
+
+void Trainer::start_from(const std::filesystem::path& checkpoint) {
+  const bool has_moments = std::filesystem::exists(checkpoint / "optimizer");
+  const TrainerState source = load(checkpoint, has_moments ? moments() : std::vector<NamedState>());
+  require(source.tokenizer_fingerprint == state_.tokenizer_fingerprint,
+          "uptrain.source: {} was trained with another tokenizer (fingerprint {}, that of the data "
+          "is {}); tokenize the text with the one in that folder",
+          checkpoint.string(), source.tokenizer_fingerprint, state_.tokenizer_fingerprint);
+  const bool same_data = source.dataset_fingerprint == state_.dataset_fingerprint;
+  state_.samples = same_data ? source.samples : 0;
+  state_.parent = source.parent;
+}
+
+void Trainer::check_replicas() {
+  std::vector<NamedState> flats = moments();
+  flats.insert(flats.begin(), {"values", store_.values()});
+  polyhead::check_replicas(layout_.world, store_, flats);
+}
+
+std::filesystem::path Trainer::save() {
+  state_.updates = optimizer_.updates();
+  run_on_all_ranks(layout_.world, [&] {
+    for (const Segment& segment : store_.segments()) {
+      require(ops::all_finite(segment.parameter->value),
+              "step {}: {} holds a number that is not finite and is not saved; the last checkpoint "
+              "is kept",
+              state_.step, segment.parameter->name);
+    }
+  });
+  const std::filesystem::path run = config_.checkpoint.folder;
+  const std::filesystem::path saved = save_checkpoint(
+      run, layout_.world, *layout_.tensor, store_, moments(),
+      {.trainer = state_,
+       .config_json = huggingface_config_json(config_.model, config_.data.sequence_length),
+       .tokenizer_files = data_.tokenizer_files()});
+  run_on_all_ranks(layout_.world, [&] {
+    if (layout_.world.rank() == 0) {
+      prune_checkpoints(run, config_.checkpoint.keep_last, config_.checkpoint.keep_every);
+    }
+  });
+  return saved;
+}
+
+void Trainer::require_free_space() const {
+  run_on_all_ranks(layout_.world, [&] {
+    if (layout_.world.rank() != 0) return;
+    const std::uint64_t bytes = checkpoint_bytes(store_, 2);
+    polyhead::require_free_space(config_.checkpoint.folder, bytes,
+                                 config_.checkpoint.keep_last + 1);
+  });
+}
+
+}  // namespace polyhead

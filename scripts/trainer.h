@@ -1,0 +1,91 @@
+// Trainer: everything a run consists of, and the steps of its life. The loop is in train.cpp.
+//
+// All ranks of `world` make one with the same configuration and call the same methods in the same
+// order. The loss and the update depend neither on how many ranks share the work nor on the
+// micro-batch size, but for rounding.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "data/training_data.h"
+#include "framework/checkpoint/checkpoint.h"
+#include "framework/parameters/parameter_store.h"
+#include "layers/model.h"
+#include "optim/learning_rate.h"
+#include "optim/optimizer.h"
+#include "scripts/rank_layout.h"
+#include "scripts/train_config.h"
+
+namespace polyhead {
+
+struct StepResult {
+  double loss = 0;  // mean over the valid tokens of the global batch
+  double gradient_norm = 0;
+  double learning_rate = 0;
+  std::string problem;  // why the update was skipped; empty: it was made
+};
+
+struct EvaluationResult {
+  double loss = 0;          // mean over the scored tokens
+  std::int64_t tokens = 0;  // scored
+};
+
+class Trainer {
+ public:
+  // Opens the datasets and makes the model. Its weights are zero until one of the next three was
+  // called. `config` is resolved and valid for the world.
+  Trainer(const TrainConfig& config, const Communicator& world);
+
+  // Random weights from the seed, step 0.
+  void initialize();
+  // Goes on where a checkpoint of this run stopped. Throws Error, naming what changed, where the
+  // model or the data are others. Returns what else changed; if empty, the continuation is bitwise
+  // that of a run that never stopped.
+  std::vector<std::string> resume(const std::filesystem::path& checkpoint);
+  // Weights, and moments where there are any, of another run's checkpoint, whose steps are counted
+  // on. On the same data its samples are counted on too.
+  void start_from(const std::filesystem::path& checkpoint);
+
+  // One global batch and one update, unless the loss or a gradient is not finite: then weights and
+  // moments stay as they were, on all ranks alike.
+  StepResult step();
+  // The mean loss on the validation data.
+  EvaluationResult evaluate();
+  // Writes a checkpoint of this step into the run folder, then removes those that are not to be
+  // kept.
+  std::filesystem::path save();
+  // Throws Error, naming tensor and ranks, if copies of a weight have drifted apart.
+  void check_replicas();
+  // Throws Error if the disk has no room for the checkpoints that will lie there at once.
+  void require_free_space() const;
+
+  const TrainConfig& config() const { return config_; }
+  const RankLayout& layout() const { return layout_; }
+  const TrainingData& data() const { return data_; }
+  bool can_evaluate() const { return validation_.has_value(); }
+  const TrainerState& state() const { return state_; }
+  ParameterStore& store() { return store_; }
+  AdamW& optimizer() { return optimizer_; }
+
+ private:
+  double forward_backward(const Batch& batch, double weight);
+  std::vector<NamedState> moments();
+  TrainerState load(const std::filesystem::path& checkpoint, std::vector<NamedState> states);
+
+  RankLayout layout_;
+  TensorParallel parallel_;
+  TrainingData data_;
+  TrainConfig config_;  // knows its vocab_size
+  std::optional<TrainingData> validation_;
+  Model model_;
+  ParameterStore store_;
+  AdamW optimizer_;
+  LearningRateSchedule schedule_;
+  TrainerState state_;
+};
+
+}  // namespace polyhead
