@@ -3,10 +3,9 @@
 
 #include <CLI/CLI.hpp>
 #include <filesystem>
-#include <fstream>
 #include <memory>
 
-#include "framework/checkpoint/trainer_state.h"
+#include "framework/checkpoint/checkpoint_folder.h"
 #include "framework/comm/communicator.h"
 #include "framework/error.h"
 #include "scripts/inspection_report.h"
@@ -22,25 +21,14 @@ struct Arguments {
   std::optional<std::int64_t> context;
 };
 
-// A checkpoint's folder, also where a run's folder was given: then the latest.
-std::filesystem::path checkpoint_folder(const std::filesystem::path& folder) {
-  std::string latest;
-  if (!std::filesystem::exists(folder / "trainer.json")) {
-    std::ifstream(folder / "latest") >> latest;
-    require(!latest.empty(), "{}: has no trainer.json, so it is no checkpoint of Polyhead's",
-            folder.string());
-  }
-  return latest.empty() ? folder : folder / latest;
-}
-
 TrainConfig read_config(const Arguments& arguments) {
   if (!std::filesystem::is_directory(arguments.source)) {
     return load_train_config(arguments.source, arguments.overrides, std::nullopt);
   }
   require(arguments.overrides.empty(), "--set: changes a file's keys, not those of a checkpoint");
-  const std::filesystem::path folder = checkpoint_folder(arguments.source);
+  const std::filesystem::path folder = resolve_checkpoint(arguments.source);
   return parse_resolved_config(read_trainer_state(folder).config,
-                               (folder / "trainer.json").string() + ", config");
+                               (folder / "trainer.json").string() + ": config");
 }
 
 void run(const Arguments& arguments) {

@@ -107,17 +107,24 @@ std::string cache_table(const ModelConfig& config, const InspectionOptions& opti
 std::string attention_reason(const ModelConfig& config) {
   const std::int64_t heads = config.num_attention_heads;
   if (config.is_latent()) {
-    return fmt::format("kv_lora_rank: {} is set{}", *config.kv_lora_rank,
-                       config.q_lora_rank ? fmt::format(", q_lora_rank: {} compresses queries",
-                                                        *config.q_lora_rank)
-                                          : ", q_lora_rank is not: queries are not compressed");
+    return fmt::format(
+        "kv_lora_rank is {}{}", *config.kv_lora_rank,
+        config.q_lora_rank
+            ? fmt::format("; q_lora_rank is {}: queries are compressed too", *config.q_lora_rank)
+            : "; q_lora_rank is absent: queries are not compressed");
   }
-  if (!config.num_query_groups) {
-    return fmt::format("num_query_groups is absent: each of {} heads has its own keys and values",
-                       heads);
+  const std::int64_t groups = config.groups();
+  if (groups == heads) {
+    return fmt::format(
+        "num_query_groups is absent or equal to num_attention_heads ({}): every head has its own "
+        "key and value",
+        heads);
   }
-  return fmt::format("num_query_groups: {} for num_attention_heads: {}", *config.num_query_groups,
-                     heads);
+  if (groups == 1) {
+    return fmt::format("num_query_groups is 1: all {} heads share one key and value", heads);
+  }
+  return fmt::format("num_query_groups is {}: each key and value serves {} of {} heads", groups,
+                     heads / groups, heads);
 }
 
 std::string window_table(const ModelConfig& config) {

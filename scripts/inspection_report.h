@@ -16,7 +16,7 @@ struct InspectionOptions {
   std::int64_t context = 8192;  // tokens in the cache
 };
 
-// Which key decided: "num_query_groups: 8 of 32 heads".
+// Which key decided: "num_query_groups is 8: each key and value serves 4 of 32 heads".
 std::string attention_reason(const ModelConfig& config);
 
 // "layers 0, 2, ..., 40: 4096 tokens; layers 1, 3, ..., 41: global".

@@ -2,14 +2,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <filesystem>
-#include <fstream>
-
 #include "framework/config/field_reader.h"
 #include "framework/config/field_writer.h"
 #include "framework/config/rules.h"
 #include "framework/config/yaml_parser.h"
-#include "framework/error.h"
+#include "tests/support/temporary_folder.h"
 
 namespace polyhead {
 namespace {
@@ -71,12 +68,7 @@ Outer parse(const std::string& text) {
 }
 
 std::string problem(const std::string& text) {
-  try {
-    parse(text);
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "";
+  return testing::error_of([&] { parse(text); });
 }
 
 TEST(Config, ReadsPlainFiles) {
@@ -156,7 +148,7 @@ TEST(Config, Keys) {
   EXPECT_THAT(problem("count: 1\ninner: {ratio: 1, ratio: 1}"), HasSubstr("ratio: given twice"));
   EXPECT_THAT(problem("count: 1\nnumber: 2"), HasSubstr("another spelling of count"));
   EXPECT_EQ(parse("number: 2").count, 2);
-  EXPECT_EQ(problem("count: 1\ndropout: 0.0"), "");
+  EXPECT_EQ(problem("count: 1\ndropout: 0.0"), "no error");
   EXPECT_EQ(problem("count: 1\ndropout: 0.1"),
             "f.yaml:2:10: dropout: got 0.1; not supported: there is none; delete it, or leave it "
             "at 0");
@@ -207,35 +199,28 @@ TEST(Config, SizeAndDepthAreBounded) {
   EXPECT_THAT(problem(dashes), HasSubstr("nested too deeply"));
   for (int i = 0; i < 40; ++i) mappings += std::string(static_cast<std::size_t>(i), ' ') + "a:\n";
   EXPECT_THAT(problem(mappings), HasSubstr("nested too deeply"));
-  EXPECT_EQ(problem("count: 1\nname: \"" + std::string(10, '[') + "\""), "");
+  EXPECT_EQ(problem("count: 1\nname: \"" + std::string(10, '[') + "\""), "no error");
 }
 
 TEST(Config, FilesThatCannotBeRead) {
-  const std::filesystem::path folder = std::filesystem::path(::testing::TempDir()) / "config_files";
-  std::filesystem::create_directories(folder);
+  const testing::TemporaryFolder folder;
   const auto problem_of = [&](const std::string& name) {
-    try {
-      read_config_text(folder / name);
-    } catch (const Error& error) {
-      return std::string(error.what());
-    }
-    return std::string();
+    return testing::error_of([&] { read_config_text(folder / name); });
   };
   EXPECT_THAT(problem_of("absent.yaml"), HasSubstr("absent.yaml: no such file"));
   EXPECT_THAT(problem_of("."), HasSubstr("not a regular file"));
-  std::ofstream(folder / "large.yaml") << std::string((1 << 20) + 1, ' ');
+  testing::write_file(folder / "large.yaml", std::string((1 << 20) + 1, ' '));
   EXPECT_THAT(problem_of("large.yaml"), HasSubstr("larger than 1048576 bytes"));
-  std::ofstream(folder / "empty.yaml");
-  EXPECT_EQ(problem_of("empty.yaml"), "");
+  testing::write_file(folder / "empty.yaml", "");
+  EXPECT_EQ(problem_of("empty.yaml"), "no error");
   EXPECT_THAT(problem(""), HasSubstr("must be a mapping"));
-  std::filesystem::remove_all(folder);
 }
 
 TEST(Nearest, FindsTypos) {
   const std::vector<std::string> words = {"hidden_size", "num_layers", "lr"};
   EXPECT_EQ(nearest("hiden_size", words), "hidden_size");
   EXPECT_EQ(nearest("num_layesr", words), "num_layers");
-  EXPECT_EQ(nearest("something_else", words), "");
+  EXPECT_EQ(nearest("something_else", words), "no error");
 }
 
 TEST(DivisorsOf, ReadsAsAList) {

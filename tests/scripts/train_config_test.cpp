@@ -4,11 +4,10 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
-#include <fstream>
 
 #include "framework/config/field_writer.h"
-#include "framework/error.h"
 #include "scripts/train_config_fields.h"
+#include "tests/support/temporary_folder.h"
 
 namespace polyhead {
 namespace {
@@ -41,17 +40,9 @@ checkpoint:
 
 class TrainConfigTest : public ::testing::Test {
  protected:
-  void SetUp() override {
-    folder_ = std::filesystem::path(::testing::TempDir()) /
-              ::testing::UnitTest::GetInstance()->current_test_info()->name();
-    std::filesystem::create_directories(folder_);
-  }
-  void TearDown() override { std::filesystem::remove_all(folder_); }
-
   std::filesystem::path write(const std::string& text) const {
-    const std::filesystem::path path = folder_ / "c.yaml";
-    std::ofstream(path, std::ios::binary) << text;
-    return path;
+    testing::write_file(folder_ / "c.yaml", text);
+    return folder_ / "c.yaml";
   }
   TrainConfig load(const std::string& text, const std::vector<std::string>& overrides = {},
                    std::optional<int> world_size = 1) const {
@@ -67,19 +58,14 @@ class TrainConfigTest : public ::testing::Test {
   }
   std::string problem_of(const std::string& text, const std::vector<std::string>& overrides = {},
                          int world_size = 1) const {
-    try {
-      load(text, overrides, world_size);
-    } catch (const Error& error) {
-      return error.what();
-    }
-    return "";
+    return testing::error_of([&] { load(text, overrides, world_size); });
   }
   // What a broken rule says, set through an override.
   std::string override_problem(const std::string& assignment, int world_size = 1) const {
     return problem_of(kSmall, {assignment}, world_size);
   }
 
-  std::filesystem::path folder_;
+  testing::TemporaryFolder folder_;
 };
 
 TEST_F(TrainConfigTest, ReadsValuesAndKeepsDefaults) {
@@ -112,12 +98,7 @@ TEST_F(TrainConfigTest, ResolvedTextMustBeComplete) {
   const auto problem_of_resolved = [&](const std::string& from, const std::string& to) {
     std::string text = to_yaml(load(kSmall));
     text.replace(text.find(from), from.size(), to);
-    try {
-      parse_resolved_config(text, "trainer.json");
-    } catch (const Error& error) {
-      return std::string(error.what());
-    }
-    return std::string();
+    return testing::error_of([&] { parse_resolved_config(text, "trainer.json"); });
   };
   EXPECT_THAT(problem_of_resolved("  seed: 1234\n", ""),
               AllOf(HasSubstr("trainer.json"), HasSubstr("training.seed: missing")));
@@ -157,12 +138,12 @@ TEST_F(TrainConfigTest, KeysOfOthersAreNamed) {
   EXPECT_THAT(override_problem("parallel.pipeline_model_parallel_size=2"),
               AllOf(HasSubstr("parallel.pipeline_model_parallel_size: got 2"),
                     HasSubstr("not supported"), HasSubstr("leave it at 1")));
-  EXPECT_THAT(override_problem("parallel.pipeline_model_parallel_size=1"), "");
+  EXPECT_THAT(override_problem("parallel.pipeline_model_parallel_size=1"), "no error");
   EXPECT_THAT(override_problem("parallel.context_parallel_size=4"), HasSubstr("not supported"));
   EXPECT_THAT(override_problem("parallel.expert_model_parallel_size=4"),
               HasSubstr("not supported"));
   EXPECT_THAT(override_problem("model.hidden_dropout=0.1"), HasSubstr("dropout is not built"));
-  EXPECT_THAT(override_problem("model.hidden_dropout=0.0"), "");
+  EXPECT_THAT(override_problem("model.hidden_dropout=0.0"), "no error");
   EXPECT_THAT(override_problem("model.attention_dropout=0.1"), HasSubstr("dropout is not built"));
   EXPECT_THAT(override_problem("model.num_experts=8"), HasSubstr("mixtures of experts"));
   EXPECT_THAT(override_problem("model.multi_latent_attention=true"), HasSubstr("kv_lora_rank"));
@@ -239,7 +220,7 @@ TEST_F(TrainConfigTest, SectionRules) {
                 HasSubstr("up to three shares"))
         << split;
   }
-  EXPECT_THAT(problem_of(kSmall, {"data.validation=[]", "data.split=\"969,30,1\""}), "");
+  EXPECT_THAT(problem_of(kSmall, {"data.validation=[]", "data.split=\"969,30,1\""}), "no error");
   EXPECT_THAT(override_problem("training.train_steps=0"), HasSubstr("must lie in 1"));
   EXPECT_THAT(override_problem("training.seed=-1"), HasSubstr("must not be negative"));
   EXPECT_THAT(override_problem("training.log_interval=0"), HasSubstr("must lie in 1"));
@@ -269,7 +250,7 @@ TEST_F(TrainConfigTest, RulesBetweenSections) {
   EXPECT_THAT(problem_of(kSmall, {"parallel.tensor_model_parallel_size=2"}, 3),
               AllOf(HasSubstr("must divide the number of ranks (3)"), HasSubstr("use 1 or 3"),
                     HasSubstr("mpirun -n")));
-  EXPECT_THAT(problem_of(kSmall, {"parallel.tensor_model_parallel_size=2"}, 4), "");
+  EXPECT_THAT(problem_of(kSmall, {"parallel.tensor_model_parallel_size=2"}, 4), "no error");
   EXPECT_THAT(problem_of(kSmall, {}, 8),
               AllOf(HasSubstr("training.global_batch_size: got 8"),
                     HasSubstr("micro_batch_size (2) x data-parallel ranks (8 = 8 ranks / 1)")));
@@ -358,8 +339,7 @@ std::string readme_row(const std::string& readme, const std::string& key) {
 }
 
 TEST(ShippedConfigs, ReadmeHasARowForEveryKey) {
-  std::ifstream file(POLYHEAD_SOURCE_DIR "/configs/README.md");
-  const std::string readme((std::istreambuf_iterator<char>(file)), {});
+  const std::string readme = testing::read_file(POLYHEAD_SOURCE_DIR "/configs/README.md");
   for (const KnownKey& key : known_keys<TrainConfig>()) {
     if (key.section.empty()) {
       EXPECT_THAT(readme, HasSubstr(fmt::format("## `{}`", key.name)));
@@ -397,8 +377,7 @@ struct DefaultLister {
 };
 
 TEST(ShippedConfigs, ReadmeGivesTheDefaults) {
-  std::ifstream file(POLYHEAD_SOURCE_DIR "/configs/README.md");
-  DefaultLister lister{std::string((std::istreambuf_iterator<char>(file)), {})};
+  DefaultLister lister{testing::read_file(POLYHEAD_SOURCE_DIR "/configs/README.md")};
   TrainConfig defaults;
   visit_fields(lister, defaults);
 }
