@@ -19,8 +19,8 @@ struct Softmax {
 };
 
 // One pass over memory: runs that fit the first-level cache are read twice, the running sum is
-// rescaled when a run raises the maximum (Milakov and Gimelshein 2018). A NaN that max() may hide
-// reaches the sum.
+// rescaled when a run raises the maximum (Milakov and Gimelshein 2018), and the next run is fetched
+// under the exponentials of this one. A NaN that max() may hide reaches the sum.
 template <class T>
 Softmax<T> softmax_statistics(const T* logits, std::int64_t count) {
   constexpr std::int64_t kRun = 2048;
@@ -35,6 +35,7 @@ Softmax<T> softmax_statistics(const T* logits, std::int64_t count) {
     }
     const Vector<T> maximum(result.maximum);
     result.sum += static_cast<double>(simd::sum<T>(length, [&](std::int64_t i, auto lanes) {
+      __builtin_prefetch(run + kRun + i);
       return xsimd::exp(simd::load(run + i, lanes) - maximum);
     }));
   }
