@@ -15,7 +15,6 @@
 namespace polyhead::ops::kernel {
 namespace {
 
-using simd::kWidth;
 using simd::Vector;
 
 template <class T>
@@ -78,14 +77,9 @@ void copy_rows(std::int64_t rows, std::int64_t columns, const MatrixView<T>& fro
 
 template <class T>
 T dot(std::int64_t n, const T* a, const T* b) {
-  Vector<T> sums(T(0));
-  std::int64_t i = 0;
-  for (; i + kWidth<T> <= n; i += kWidth<T>) {
-    sums = xsimd::fma(Vector<T>::load_unaligned(a + i), Vector<T>::load_unaligned(b + i), sums);
-  }
-  T sum = simd::sum_of_lanes<T>(sums);
-  for (; i < n; ++i) sum += a[i] * b[i];
-  return sum;
+  return simd::sum<T>(n, [&](std::int64_t i, auto lanes) {
+    return simd::load(a + i, lanes) * simd::load(b + i, lanes);
+  });
 }
 
 template <class T>
