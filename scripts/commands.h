@@ -12,6 +12,7 @@ class App;
 namespace polyhead {
 
 void add_convert_command(CLI::App& app, const Communicator& world);
+void add_evaluate_command(CLI::App& app, const Communicator& world);
 void add_inspect_command(CLI::App& app, const Communicator& world);
 void add_tokenize_command(CLI::App& app, const Communicator& world);
 void add_train_command(CLI::App& app, const Communicator& world);

@@ -1,0 +1,217 @@
+#include "scripts/evaluation.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <numeric>
+#include <span>
+#include <vector>
+
+#include "data/perplexity.h"
+#include "framework/checkpoint/checkpoint.h"
+#include "framework/error.h"
+#include "framework/parameters/parameter_store.h"
+#include "layers/kv_cache.h"
+#include "layers/model.h"
+#include "layers/parameter_shapes.h"
+#include "scripts/rank_layout.h"
+#include "scripts/train_config.h"
+
+namespace polyhead {
+namespace {
+
+constexpr std::int64_t kBatchTokens = 4096;
+constexpr std::int64_t kBytesPerCacheElement = 2;  // bf16
+
+struct TextWindow {
+  std::int64_t document;
+  EvaluationWindow window;
+};
+
+// The tokens of a document that are text: the end-of-document token is no part of it.
+std::int64_t text_length(const IndexedDataset& dataset, std::int64_t document) {
+  const auto& description = dataset.description();
+  const std::int64_t length = dataset.document_length(document);
+  return description && description->append_eod ? std::max<std::int64_t>(length - 1, 0) : length;
+}
+
+std::vector<TextWindow> windows_of(const IndexedDataset& dataset, WindowMethod method,
+                                   std::int64_t context, std::int64_t stride) {
+  std::vector<TextWindow> windows;
+  for (std::int64_t document = 0; document < dataset.document_count(); ++document) {
+    for (const EvaluationWindow& window :
+         evaluation_windows(method, text_length(dataset, document), context, stride)) {
+      windows.push_back({document, window});
+    }
+  }
+  require(!windows.empty(), "{}: no document has two tokens, there is nothing to score",
+          dataset.prefix());
+  return windows;
+}
+
+// Consecutive windows of one length that the model takes at once.
+std::vector<std::span<const TextWindow>> batches_of(std::span<const TextWindow> windows) {
+  std::vector<std::span<const TextWindow>> batches;
+  for (std::size_t begin = 0; begin < windows.size();) {
+    const std::int64_t length = windows[begin].window.length;
+    const auto most = static_cast<std::size_t>(std::max<std::int64_t>(1, kBatchTokens / length));
+    std::size_t end = begin;
+    while (end < windows.size() && end - begin < most && windows[end].window.length == length) {
+      ++end;
+    }
+    batches.push_back(windows.subspan(begin, end - begin));
+    begin = end;
+  }
+  return batches;
+}
+
+class Scorer {
+ public:
+  Scorer(const Model& model, const IndexedDataset& dataset, std::int64_t vocab_size)
+      : model_(model), dataset_(dataset), vocab_size_(vocab_size) {}
+
+  // The sum of negative log-likelihoods of each window's scored targets.
+  std::vector<double> score(std::span<const TextWindow> batch) const {
+    const std::int64_t length = batch.front().window.length;
+    const auto count = static_cast<std::int64_t>(batch.size());
+    Tensor tokens = Tensor::empty({count * length}, DType::kI32);
+    Tensor targets = Tensor::empty({count * length}, DType::kI32);
+    for (std::int64_t i = 0; i < count; ++i) {
+      fill(batch[static_cast<std::size_t>(i)], tokens.data<std::int32_t>() + i * length,
+           targets.data<std::int32_t>() + i * length);
+    }
+    const Tensor losses = model_.output_loss().losses(model_.infer(tokens, count), targets);
+    std::vector<double> sums;
+    for (std::int64_t i = 0; i < count; ++i) {
+      const float* begin = losses.data<float>() + i * length;
+      sums.push_back(std::accumulate(begin, begin + length, 0.0));
+    }
+    return sums;
+  }
+
+ private:
+  void fill(const TextWindow& text, std::int32_t* tokens, std::int32_t* targets) const {
+    const EvaluationWindow& window = text.window;
+    const auto length = static_cast<std::size_t>(window.length);
+    const bool prefix = window.begin < 0;
+    if (prefix) tokens[0] = prefix_token();
+    dataset_.read(text.document, window.begin + (prefix ? 1 : 0),
+                  std::span(tokens + (prefix ? 1 : 0), length - (prefix ? 1 : 0)), vocab_size_);
+    dataset_.read(text.document, window.begin + 1, std::span(targets, length), vocab_size_);
+    std::fill_n(targets, window.first_scored, -1);
+  }
+
+  std::int32_t prefix_token() const {
+    require(dataset_.description().has_value(),
+            "{}.json is missing: the rolling windows begin with the end-of-document token, which "
+            "only it names",
+            dataset_.prefix());
+    return dataset_.description()->eod_id;
+  }
+
+  const Model& model_;
+  const IndexedDataset& dataset_;
+  std::int64_t vocab_size_;
+};
+
+// This rank's windows, then those of all ranks: (windows) f64.
+Tensor score_windows(const Scorer& scorer, std::span<const TextWindow> windows,
+                     const RankLayout& layout) {
+  Tensor sums = Tensor::zeros({static_cast<std::int64_t>(windows.size())}, DType::kF64);
+  std::size_t turn = 0;
+  for (const std::span<const TextWindow> batch : batches_of(windows)) {
+    if (turn++ % static_cast<std::size_t>(layout.data->size()) !=
+        static_cast<std::size_t>(layout.data->rank())) {
+      continue;
+    }
+    const std::vector<double> scored = scorer.score(batch);
+    std::copy(scored.begin(), scored.end(), sums.data<double>() + (batch.data() - windows.data()));
+  }
+  layout.data->all_reduce(sums);
+  return sums;
+}
+
+void add_losses(const Tensor& sums, std::span<const TextWindow> windows,
+                const IndexedDataset& dataset, WindowMethod method,
+                CheckpointEvaluation& evaluation) {
+  double nll = 0, weighted = 0, weights = 0;
+  for (std::size_t i = 0; i < windows.size(); ++i) {
+    const EvaluationWindow& window = windows[i].window;
+    const double sum = sums.data<double>()[i];
+    nll += sum;
+    weighted += window.weight * sum / static_cast<double>(window.scored());
+    weights += window.weight;
+    evaluation.tokens_scored += window.scored();
+  }
+  evaluation.loss = weighted / weights;
+  evaluation.token_perplexity = std::exp(evaluation.loss);
+  const auto& description = dataset.description();
+  if (!description) return;
+  evaluation.bits_per_byte = bits_per_byte(nll, description->bytes);
+  evaluation.word_perplexity = word_perplexity(nll, description->words);
+  if (method != WindowMethod::kMegatron) return;
+  evaluation.adjusted_perplexity = megatron_adjusted_perplexity(
+      evaluation.loss, description->tokens - description->documents, description->words);
+}
+
+void require_same_tokenizer(const std::string& checkpoint, const std::string& fingerprint,
+                            const IndexedDataset& dataset) {
+  if (fingerprint.empty() || !dataset.description()) return;
+  require(fingerprint == dataset.description()->tokenizer_fingerprint,
+          "{}: was trained with another tokenizer (fingerprint {}) than {} was made with "
+          "(fingerprint {}); tokenize the text with the one in the checkpoint's folder",
+          checkpoint, fingerprint, dataset.prefix(), dataset.description()->tokenizer_fingerprint);
+}
+
+}  // namespace
+
+CheckpointEvaluation evaluate_checkpoint(const std::filesystem::path& checkpoint,
+                                         const IndexedDataset& dataset,
+                                         const EvaluationOptions& options,
+                                         const Communicator& world) {
+  require(options.tensor_parallel_size >= 1 && world.size() % options.tensor_parallel_size == 0,
+          "--tp {}: must divide the number of ranks ({})", options.tensor_parallel_size,
+          world.size());
+  const std::filesystem::path folder = resolve_checkpoint(checkpoint);
+  TrainerState state;
+  run_on_all_ranks(world, [&] { state = read_trainer_state(folder); });
+  const TrainConfig config =
+      parse_resolved_config(state.config, (folder / "trainer.json").string() + ": config");
+  require_same_tokenizer(checkpoint.string(), state.tokenizer_fingerprint, dataset);
+  require(model_rule_violations(config.model, options.tensor_parallel_size).empty(),
+          "--tp {}: {} cannot be split over so many ranks; use a smaller number",
+          options.tensor_parallel_size, checkpoint.string());
+
+  const RankLayout layout(world, options.tensor_parallel_size);
+  TensorParallel parallel(*layout.tensor, /*sequence_parallel=*/false);
+  CheckpointEvaluation evaluation;
+  evaluation.checkpoint = checkpoint.string();
+  evaluation.variant = attention_variant(config.model);
+  evaluation.step = state.step;
+  evaluation.parameters = count_parameters(parameter_shapes(config.model, 1));
+  evaluation.kv_cache_bytes_per_token =
+      kv_cache_bytes_per_token(config.model, 1, kBytesPerCacheElement);
+  evaluation.context = options.context.value_or(config.data.sequence_length);
+  evaluation.stride = options.stride.value_or(std::max<std::int64_t>(1, evaluation.context / 2));
+  require(1 <= evaluation.stride && evaluation.stride <= evaluation.context,
+          "--stride {}: must lie between 1 and the context ({})", evaluation.stride,
+          evaluation.context);
+
+  Model model(config.model, evaluation.context, parallel, DType::kF32);
+  ParameterStore store(model.parameters(), DType::kF32, Device::kCpu);
+  load_checkpoint(folder, world, store, {});
+  const std::vector<TextWindow> windows =
+      windows_of(dataset, options.method, evaluation.context, evaluation.stride);
+  const auto begin = std::chrono::steady_clock::now();
+  const Tensor sums =
+      score_windows(Scorer(model, dataset, config.model.vocab_size.value()), windows, layout);
+  const double seconds =
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  std::int64_t inputs = 0;
+  for (const TextWindow& text : windows) inputs += text.window.length;
+  evaluation.tokens_per_second = static_cast<double>(inputs) / seconds;
+  add_losses(sums, windows, dataset, options.method, evaluation);
+  return evaluation;
+}
+
+}  // namespace polyhead
