@@ -113,6 +113,50 @@ TEST(Communicator, ReduceScatterAddsInRankOrder) {
   });
 }
 
+// Longer than any piece or segment that a transport cuts messages into.
+TEST(Communicator, LongMessages) {
+  for_each_group({1, 2, 3}, [](const Communicator& group) {
+    constexpr std::int64_t kLength = 1200001;  // 4.8 MB
+    const auto value = [](int rank, std::int64_t i) {
+      return static_cast<std::int32_t>(i % 1000003 * (rank + 1));
+    };
+    const auto sum = [&](std::int64_t i) {
+      std::int32_t total = 0;
+      for (int rank = 0; rank < group.size(); ++rank) total += value(rank, i);
+      return total;
+    };
+    const auto count_wrong = [](const Tensor& x, const auto& expected) {
+      std::int64_t wrong = 0;
+      for (std::int64_t i = 0; i < x.numel(); ++i)
+        wrong += x.data<std::int32_t>()[i] != expected(i);
+      return wrong;
+    };
+    Tensor part = Tensor::empty({kLength}, DType::kI32);
+    Tensor whole = Tensor::empty({kLength * group.size()}, DType::kI32);
+    const auto fill = [&](Tensor& x) {
+      for (std::int64_t i = 0; i < x.numel(); ++i) {
+        x.data<std::int32_t>()[i] = value(group.rank(), i);
+      }
+    };
+    fill(part);
+    group.all_gather(part, whole);
+    EXPECT_EQ(count_wrong(whole,
+                          [&](std::int64_t i) {
+                            return value(static_cast<int>(i / kLength), i % kLength);
+                          }),
+              0);
+    group.all_reduce(part);
+    EXPECT_EQ(count_wrong(part, sum), 0);
+    fill(whole);
+    group.reduce_scatter(whole, part);
+    EXPECT_EQ(count_wrong(part, [&](std::int64_t i) { return sum(group.rank() * kLength + i); }),
+              0);
+    fill(part);
+    group.broadcast(part, group.size() - 1);
+    EXPECT_EQ(count_wrong(part, [&](std::int64_t i) { return value(group.size() - 1, i); }), 0);
+  });
+}
+
 // A flat buffer is reduced and gathered in place.
 TEST(Communicator, PartMayBeItsOwnRowsOfTheWhole) {
   for_each_group(kSizes, [](const Communicator& group) {
