@@ -49,8 +49,9 @@ std::vector<std::string> start_banner(Trainer& trainer) {
                   attention_variant(model), model.num_layers, model.hidden_size,
                   model.ffn_hidden_size, model.num_attention_heads, *model.vocab_size),
       fmt::format("parameters: {} ({:.2f} M)", parameters, static_cast<double>(parameters) * 1e-6),
-      fmt::format("memory per rank: {:.1f} MiB of weights, gradients and moments, and activations",
-                  state_bytes / (1 << 20)),
+      fmt::format(
+          "memory per rank: {:.1f} MiB of weights, gradients and moments, without activations",
+          state_bytes / (1 << 20)),
       fmt::format("data: {} tokens an epoch, {} sequences of {} a step in micro-batches of {}",
                   trainer.data().token_count(), training.global_batch_size,
                   config.data.sequence_length, training.micro_batch_size),

@@ -5,7 +5,7 @@
 #include <memory>
 #include <optional>
 
-#include "framework/checkpoint/checkpoint_folder.h"
+#include "framework/buffer.h"
 #include "framework/comm/hang.h"
 #include "framework/files/durable_file.h"
 #include "framework/run/progress.h"
@@ -77,6 +77,12 @@ StepRecord step_record(const Trainer& trainer, const StepResult& result, const P
           .skipped_steps = skipped};
 }
 
+std::string describe_memory() {
+  const auto peak = static_cast<double>(memory_statistics(Device::kCpu).peak);
+  return fmt::format("memory of rank 0: {:.1f} MiB of tensors at the peak of the first step",
+                     peak / (1 << 20));
+}
+
 void evaluate(Trainer& trainer, RunLog& log) {
   const double begin = now();
   const EvaluationResult result = trainer.evaluate();
@@ -99,7 +105,8 @@ void train_steps(Trainer& trainer, RunLog& log, const Communicator& world) {
   const std::int64_t save_interval = trainer.config().checkpoint.save_interval;
   Signals signals;
   SkippedSteps skipped(training.max_consecutive_skipped_steps);
-  Progress progress(trainer.state().step + 1, training.train_steps, now());
+  const std::int64_t first_step = trainer.state().step + 1;
+  Progress progress(first_step, training.train_steps, now());
 
   while (trainer.state().step < training.train_steps) {
     progress.begin_step(now());
@@ -109,6 +116,7 @@ void train_steps(Trainer& trainer, RunLog& log, const Communicator& world) {
     const std::int64_t step = trainer.state().step;
     if (!result.problem.empty()) log.skipped(step, result.problem);
     skipped.add(result, step);
+    if (step == first_step) log.note(step, describe_memory());
     if (due(step, training.log_interval) || step == training.train_steps) {
       log.step(step_record(trainer, result, progress, skipped.total()));
     }

@@ -9,6 +9,7 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "framework/comm/launcher.h"
 #include "framework/error.h"
 #include "framework/files/durable_file.h"
 
@@ -70,7 +71,8 @@ std::string describe(const EvaluationRecord& record) {
 struct RunLog::Output {
   std::filesystem::path path;
   std::ofstream file;
-  bool on_terminal = isatty(STDOUT_FILENO) != 0;
+  // mpirun gives its ranks a terminal even where its own output goes to a file.
+  bool on_terminal = isatty(STDOUT_FILENO) != 0 && !launched_ranks();
   std::string last_bar = {};
 
   void line(std::string_view text) {

@@ -2,8 +2,8 @@
 //
 // log.jsonl holds one object a line with "event" and "step". A resumed run first removes the lines
 // of steps behind the restored one (and a line that a kill cut short), so the file is always the
-// history of one run without repetitions. On a terminal a bar follows the last line; elsewhere
-// there are plain lines alone.
+// history of one run without repetitions. A process started alone on a terminal shows a bar below
+// the last line; anywhere else there are plain lines alone.
 #pragma once
 
 #include <cstdint>

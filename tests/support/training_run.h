@@ -1,0 +1,94 @@
+// A small training run on disk: datasets, a configuration, and trainers on thread ranks.
+#pragma once
+
+#include <omp.h>
+
+#include <functional>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "data/indexed_dataset_writer.h"
+#include "framework/comm/thread_communicator.h"
+#include "framework/random.h"
+#include "scripts/trainer.h"
+#include "tests/support/temporary_folder.h"
+#include "tests/support/variants.h"
+
+namespace polyhead::testing {
+
+class TrainingRun {
+ public:
+  explicit TrainingRun(ModelConfig model = small_config()) {
+    model.vocab_size = kVocabulary;
+    model.init_method_std = 0.1;
+    config.model = std::move(model);
+    config.data.train = {{write_dataset("train", 61), 1.0}};
+    config.data.validation = {{write_dataset("validation", 7), 1.0}};
+    config.data.sequence_length = 6;
+    config.optimizer.learning_rate = 2e-3;
+    config.optimizer.warmup_steps = 4;
+    config.training.train_steps = 20;
+    config.training.global_batch_size = 8;
+    config.training.micro_batch_size = 2;
+    config.checkpoint.folder = (folder_ / "run").string();
+    config.checkpoint.keep_last = 100;
+    config = resolved(config);
+  }
+
+  // Documents of a language in which the next token follows from the last two, mostly.
+  std::string write_dataset(const std::string& name, int documents) const {
+    const std::string prefix = (folder_ / name).string();
+    IndexedDatasetWriter writer(prefix, kVocabulary);
+    const std::uint64_t stream = stream_id(name);
+    for (int d = 0; d < documents; ++d) {
+      std::vector<std::int32_t> document = {1 + d % (kVocabulary - 1), 2};
+      for (std::uint64_t t = 2; t < 40; ++t) {
+        const std::size_t size = document.size();
+        const bool random = uniform(3, stream + static_cast<std::uint64_t>(d), t) < 0.2;
+        const std::int32_t next = 5 * document[size - 1] + 3 * document[size - 2];
+        document.push_back((random ? static_cast<std::int32_t>(t) : next) % kVocabulary);
+      }
+      writer.add_document(document);
+    }
+    writer.finish({.tokenizer = "numbers",
+                   .tokenizer_file = {},
+                   .tokenizer_fingerprint = "numbers",
+                   .vocab_size = kVocabulary,
+                   .bin_xxh3 = {}});
+    return prefix;
+  }
+
+  const std::filesystem::path& folder() const { return folder_.path(); }
+  std::filesystem::path checkpoint(std::int64_t step) const {
+    return std::filesystem::path(config.checkpoint.folder) / checkpoint_name(step);
+  }
+
+  // Calls `work` with a trainer on each of tensor_ranks * data_ranks thread ranks.
+  void run(int tensor_ranks, int data_ranks,
+           const std::function<void(Trainer&, const Communicator&)>& work) const {
+    TrainConfig own = config;
+    own.parallel.tensor_model_parallel_size = tensor_ranks;
+    run_on_threads(tensor_ranks * data_ranks, [&](const Communicator& world) {
+      omp_set_num_threads(1);
+      Trainer trainer(own, world);
+      work(trainer, world);
+    });
+  }
+
+  TrainConfig config;
+
+ private:
+  static constexpr std::int32_t kVocabulary = 37;
+
+  TemporaryFolder folder_;
+};
+
+// Losses of the next steps; every rank calls it, all get the same.
+inline std::vector<double> train_for(Trainer& trainer, int steps) {
+  std::vector<double> losses;
+  for (int step = 0; step < steps; ++step) losses.push_back(trainer.step().loss);
+  return losses;
+}
+
+}  // namespace polyhead::testing
