@@ -50,10 +50,11 @@ done
 [[ -z $hostfile || -r $hostfile ]] || die "--hostfile $hostfile cannot be read"
 command -v mpirun > /dev/null || die "mpirun is not installed (scripts/setup.sh installs it)"
 
-# Cores that this process may use; two hardware threads of one core count once.
+# Cores that this process may use; two hardware threads of one core count once. nproc itself would
+# answer OMP_NUM_THREADS where that is set.
 usable_cores() {
   local usable physical
-  usable=$(nproc)
+  usable=$(env -u OMP_NUM_THREADS -u OMP_THREAD_LIMIT nproc)
   physical=$(lscpu -p=CORE,SOCKET 2> /dev/null | grep -v '^#' | sort -u | wc -l || true)
   echo $((physical > 0 && physical < usable ? physical : usable))
 }
