@@ -121,6 +121,7 @@ fs::path newest_good_checkpoint(const fs::path& run,
   std::ranges::sort(steps, [&](std::int64_t a, std::int64_t b) {
     return std::pair(a <= latest, a) > std::pair(b <= latest, b);
   });
+  std::string all_damage;
   for (const std::int64_t step : steps) {
     const fs::path folder = run / checkpoint_name(step);
     try {
@@ -128,9 +129,10 @@ fs::path newest_good_checkpoint(const fs::path& run,
       return folder;
     } catch (const std::exception& damage) {
       report_damage(damage.what());
+      all_damage += fmt::format("\n  {}", damage.what());
     }
   }
-  fail("{}: all {} checkpoints are damaged", run.string(), steps.size());
+  fail("{}: all {} checkpoints are damaged:{}", run.string(), steps.size(), all_damage);
 }
 
 fs::path resolve_checkpoint(const fs::path& path) {

@@ -26,7 +26,7 @@ class TrainingRun {
     config.data.train = {{write_dataset("train", 61), 1.0}};
     config.data.validation = {{write_dataset("validation", 7), 1.0}};
     config.data.sequence_length = 6;
-    config.optimizer.learning_rate = 2e-3;
+    config.optimizer.learning_rate = 5e-3;
     config.optimizer.warmup_steps = 4;
     config.training.train_steps = 20;
     config.training.global_batch_size = 8;
@@ -36,18 +36,17 @@ class TrainingRun {
     config = resolved(config);
   }
 
-  // Documents of a language in which the next token follows from the last two, mostly.
+  // Documents in which seven tokens follow each other in a circle, with others strewn in.
   std::string write_dataset(const std::string& name, int documents) const {
     const std::string prefix = (folder_ / name).string();
     IndexedDatasetWriter writer(prefix, kVocabulary);
     const std::uint64_t stream = stream_id(name);
     for (int d = 0; d < documents; ++d) {
-      std::vector<std::int32_t> document = {1 + d % (kVocabulary - 1), 2};
-      for (std::uint64_t t = 2; t < 40; ++t) {
-        const std::size_t size = document.size();
-        const bool random = uniform(3, stream + static_cast<std::uint64_t>(d), t) < 0.2;
-        const std::int32_t next = 5 * document[size - 1] + 3 * document[size - 2];
-        document.push_back((random ? static_cast<std::int32_t>(t) : next) % kVocabulary);
+      std::vector<std::int32_t> document = {d % 7};
+      for (std::uint64_t t = 1; t < 40; ++t) {
+        const double noise = 5 * uniform(3, stream + static_cast<std::uint64_t>(d), t);
+        document.push_back(noise < 1 ? static_cast<std::int32_t>(noise * kVocabulary)
+                                     : (document.back() + 3) % 7);
       }
       writer.add_document(document);
     }

@@ -1,0 +1,73 @@
+#!/usr/bin/env bash
+# Kills a random rank of a training run at a random moment, again and again, and resumes it each
+# time. The weights at the end must be bitwise those of a run that nobody disturbed.
+#
+#   kill_resume.sh POLYHEAD [KILLS [RANKS]]
+set -euo pipefail
+
+polyhead=$(realpath "$1")
+kills=${2:-50}
+ranks=${3:-2}
+launch=$(realpath "$(dirname "$0")/../../scripts/launch.sh")
+export OMP_NUM_THREADS=1
+RANDOM=${SEED:-20240117}
+
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+cd "$folder"
+
+# Text of a few thousand words that no tokenizer has to be trained for.
+for ((i = 0; i < 3000; i++)); do
+  printf 'the %d. sentence follows the %d. one, as day follows night; ' $((i * 7 % 311)) $((i % 97))
+done > text.txt
+"$polyhead" tokenize text.txt --output text --tokenizer bytes > /dev/null
+
+steps=$((kills * 40 + 20))
+cat > run.yaml << YAML
+model: {num_layers: 2, hidden_size: 64, ffn_hidden_size: 96, num_attention_heads: 4, num_query_groups: 2}
+parallel: {tensor_model_parallel_size: $ranks}
+data: {train: [text], sequence_length: 64}
+optimizer: {learning_rate: 2.0e-3, warmup_steps: 5}
+training: {train_steps: $steps, global_batch_size: 8, micro_batch_size: 4}
+checkpoint: {folder: undisturbed, save_interval: 5, keep_last: 2}
+YAML
+
+train() { "$launch" --oversubscribe -n "$ranks" "$polyhead" train run.yaml "$@"; }
+weights() { cat "$1/step_$(printf %08d "$steps")"/{model,optimizer/exp_avg,optimizer/exp_avg_sq}.safetensors; }
+saved() { cat disturbed/latest 2> /dev/null || echo none; }
+
+begin=$(date +%s%N)
+train > undisturbed.log
+# Milliseconds: a kill comes while the ranks start or within the next thirty steps or so.
+window=$((($(date +%s%N) - begin) * 30 / steps / 1000000 + 600))
+
+killed=0
+finished=no
+while [ "$finished" = no ]; do
+  resume=()
+  if [ -e disturbed/latest ]; then resume=(--resume); fi
+  train --set checkpoint.folder=disturbed "${resume[@]}" > disturbed.log 2>&1 &
+  launcher=$!
+  if [ "$killed" -lt "$kills" ]; then
+    sleep "$(awk -v ms=$((RANDOM % window)) 'BEGIN {print ms / 1000}')"
+    mapfile -t processes < <(pgrep -d, -P "$launcher" | xargs -r pgrep -P)
+    if [ "${#processes[@]}" -gt 0 ] &&
+      kill -9 "${processes[RANDOM % ${#processes[@]}]}" 2> /dev/null; then
+      killed=$((killed + 1))
+    fi
+    begin=$(date +%s)
+    wait "$launcher" || true
+    if [ $(($(date +%s) - begin)) -gt 5 ]; then
+      echo "the other ranks outlived the killed one by more than 5 seconds" >&2
+      exit 1
+    fi
+  else
+    wait "$launcher" || { cat disturbed.log >&2; exit 1; }
+  fi
+  if [ "$(saved)" = "step_$(printf %08d "$steps")" ]; then finished=yes; fi
+done
+
+echo "$killed kills, last checkpoint $(saved)"
+cmp <(weights undisturbed) <(weights disturbed)
+[ "$killed" -ge "$kills" ] || { echo "the run ended after $killed of $kills kills" >&2; exit 1; }
+echo "final weights and moments are bitwise the same"
