@@ -100,10 +100,9 @@ void save(Trainer& trainer, RunLog& log) {
 }
 
 // The life of a run between its start and its end.
-void train_steps(Trainer& trainer, RunLog& log, const Communicator& world) {
+void train_steps(Trainer& trainer, RunLog& log, Signals& signals) {
   const TrainingConfig& training = trainer.config().training;
   const std::int64_t save_interval = trainer.config().checkpoint.save_interval;
-  Signals signals;
   SkippedSteps skipped(training.max_consecutive_skipped_steps);
   const std::int64_t first_step = trainer.state().step + 1;
   Progress progress(first_step, training.train_steps, now());
@@ -123,7 +122,7 @@ void train_steps(Trainer& trainer, RunLog& log, const Communicator& world) {
     if (due(step, training.eval_interval)) evaluate(trainer, log);
     if (due(step, training.replica_check_interval)) trainer.check_replicas();
 
-    const SignalRequest request = signals.poll(world);
+    const SignalRequest request = signals.poll(trainer.layout().world);
     if (due(step, save_interval) || step == training.train_steps ||
         request != SignalRequest::kNone) {
       save(trainer, log);
@@ -163,6 +162,7 @@ std::vector<std::string> load_weights(const RunStart& start, Trainer& trainer) {
 }  // namespace
 
 void train(const TrainArguments& arguments, const Communicator& world) {
+  Signals signals;  // one that comes before the first step is obeyed after it
   const TrainConfig config = load_train_config(arguments.config, arguments.overrides, world.size());
   set_communication_timeout(static_cast<double>(config.parallel.communication_timeout));
   const std::filesystem::path run = config.checkpoint.folder;
@@ -184,7 +184,7 @@ void train(const TrainArguments& arguments, const Communicator& world) {
   });
   for (const std::string& line : start_banner(trainer)) log->note(trainer.state().step, line);
   for (const std::string& line : notes) log->note(trainer.state().step, line);
-  train_steps(trainer, *log, world);
+  train_steps(trainer, *log, signals);
 }
 
 void add_train_command(CLI::App& app, const Communicator& world) {

@@ -23,7 +23,8 @@ TrainingDataOptions data_options(const TrainConfig& config, DatasetPart part) {
           .part = own_files ? DatasetPart::kTrain : part,
           .sequence_length = data.sequence_length,
           .seed = static_cast<std::uint64_t>(config.training.seed),
-          .order = data.sample_order,
+          // Megatron's order is made for the number of samples that training reads.
+          .order = part == DatasetPart::kTrain ? data.sample_order : SampleOrder::kPolyhead,
           .num_samples = config.training.train_steps * config.training.global_batch_size,
           .vocab_size = config.model.vocab_size,
           .tokenizer = data.tokenizer,
