@@ -95,11 +95,11 @@ convert gqa 2
 convert mqa 1
 for attention in gqa mqa; do
   say "uptraining the converted $attention"
-  train "quickstart_${attention}_uptrained" quickstart_uptrain \
+  train "quickstart_${attention}_uptrained" uptrain/quickstart \
     --set "uptrain.source=runs/quickstart_${attention}_converted"
 done
 say "continuing MHA for the same steps"
-train quickstart_mha_continued quickstart_uptrain --set uptrain.source=runs/quickstart_mha
+train quickstart_mha_continued uptrain/quickstart --set uptrain.source=runs/quickstart_mha
 say "latent attention (MLA) from scratch"
 train quickstart_mla quickstart_mla
 say "sliding-window attention (SWA) from scratch"

@@ -35,7 +35,7 @@ TEST(ConfigChanges, NameKeysWithBothValues) {
   after.training.recompute = Recompute::kFull;
   EXPECT_THAT(described(config_changes(config(), after)),
               ElementsAre("model.window_size: null became 3",
-                          HasSubstr("data.train: [text] became [text, "),
+                          HasSubstr("data.train: [{path: \"text\", weight: 1}] became ["),
                           "training.recompute: none became full"));
 }
 

@@ -20,8 +20,8 @@ enum class ControlKind {
 
 struct ControlMessage {
   ControlKind kind{};
-  int inquiry = 0;   // which question this is, or is the answer to
-  WaitState state;   // of the sender
+  int inquiry = 0;        // which question this is, or is the answer to
+  WaitState state;        // of the sender
   std::string text = {};  // of a failure
 };
 
