@@ -6,8 +6,8 @@
 #include <memory>
 
 #include "framework/checkpoint/checkpoint_folder.h"
-#include "framework/comm/communicator.h"
 #include "framework/error.h"
+#include "scripts/commands.h"
 #include "scripts/inspection_report.h"
 #include "scripts/train_config.h"
 

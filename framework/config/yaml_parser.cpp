@@ -57,6 +57,9 @@ class TreeBuilder final : public YAML::EventHandler {
     }
     if (expects_key()) {
       if (value == "<<") refuse(mark, "merge keys (<<) are not read; write the keys out");
+      if (++open_.back().keys > kMostKeys) {
+        refuse(mark, fmt::format("more than {} keys", kMostKeys));
+      }
       open_.back().key = value;
       open_.back().key_place = place(mark);
       return;
@@ -101,6 +104,7 @@ class TreeBuilder final : public YAML::EventHandler {
     YamlNode* node;
     std::optional<std::string> key = std::nullopt;  // mappings: read, its value not yet
     Place key_place = {};
+    int keys = 0;
   };
 
   Place place(const YAML::Mark& mark) const { return {source_, mark.line + 1, mark.column + 1}; }

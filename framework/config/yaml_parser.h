@@ -3,7 +3,8 @@
 // yaml-cpp does the parsing; what it lets pass is refused here, since a file that is read otherwise
 // than its author meant trains the wrong model for days: duplicate keys, several documents, lines
 // that belong to nothing, anchors, aliases, merge keys, tags, block scalars, tabs, a byte-order
-// mark, control characters and invalid UTF-8. Size and depth are bounded before the parser runs.
+// mark, control characters and invalid UTF-8. Size and depth are bounded before the parser runs,
+// and a mapping ends at kMostKeys, so that no file takes longer than a second.
 #pragma once
 
 #include <filesystem>
@@ -18,6 +19,7 @@ namespace polyhead {
 
 inline constexpr std::size_t kLargestConfig = 1 << 20;  // bytes
 inline constexpr int kDeepestConfig = 16;               // nested mappings and lists
+inline constexpr int kMostKeys = 1000;                  // of one mapping
 
 // Throws Error if `path` is not a regular file, cannot be read or is larger than kLargestConfig.
 std::string read_config_text(const std::filesystem::path& path);

@@ -202,6 +202,16 @@ TEST(Config, SizeAndDepthAreBounded) {
   EXPECT_EQ(problem("count: 1\nname: \"" + std::string(10, '[') + "\""), "no error");
 }
 
+TEST(Config, KeysAreBounded) {
+  std::string different = "count: 1\n", equal = different;
+  for (int i = 0; i < 100000; ++i) {
+    different += fmt::format("k{}: 1\n", i);
+    equal += "a: 1\n";
+  }
+  EXPECT_THAT(problem(different), HasSubstr("f.yaml:1001:1: more than 1000 keys"));
+  EXPECT_THAT(problem(equal), HasSubstr("f.yaml:1001:1: more than 1000 keys"));
+}
+
 TEST(Config, FilesThatCannotBeRead) {
   const testing::TemporaryFolder folder;
   const auto problem_of = [&](const std::string& name) {
