@@ -132,6 +132,25 @@ trap stop TERM INT
 trap 'pass_on USR1' USR1
 trap 'pass_on USR2' USR2
 
+# Open MPI 4 locks up when a rank dies in the moment it connects: mpirun then never collects the dead.
+# Ends a job in which a dead rank lies about for three seconds.
+end_locked_up_job() {
+  local dead ranks_left=() uncollected=0
+  while sleep 1 > /dev/null 2>&1 && kill -0 "$mpirun_pid" 2> /dev/null; do
+    # shellcheck disable=SC2009  # pgrep does not tell the dead from the living
+    dead=$(ps --ppid "$mpirun_pid" -o stat= 2> /dev/null | grep -c '^Z' || true)
+    uncollected=$((dead > 0 ? uncollected + 1 : 0))
+    if [ "$uncollected" -ge 3 ]; then
+      echo "launch.sh: a rank died and mpirun does not notice; ending the job" >&2
+      mapfile -t ranks_left < <(pgrep -P "$mpirun_pid")
+      kill -KILL "$mpirun_pid" "${ranks_left[@]}" 2> /dev/null || true
+    fi
+  done
+}
+end_locked_up_job &
+guard_pid=$!
+trap 'kill "$guard_pid" 2> /dev/null || true' EXIT
+
 # A signal ends `wait` early; the job goes on.
 status=0
 while true; do

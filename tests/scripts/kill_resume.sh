@@ -22,7 +22,7 @@ for ((i = 0; i < 3000; i++)); do
 done > text.txt
 "$polyhead" tokenize text.txt --output text --tokenizer bytes > /dev/null
 
-steps=$((kills * 40 + 20))
+steps=$((kills * 80 + 20))
 cat > run.yaml << YAML
 model: {num_layers: 2, hidden_size: 64, ffn_hidden_size: 96, num_attention_heads: 4, num_query_groups: 2}
 parallel: {tensor_model_parallel_size: $ranks}
