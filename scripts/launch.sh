@@ -76,7 +76,7 @@ prefer_avx512_kernels() {
 if [ -z "$hostfile" ] && [ -z "${SLURM_JOB_NODELIST:-}" ]; then
   cores=$(usable_cores)
   if [ "$ranks" -gt "$cores" ] && [ "$oversubscribe" = no ]; then
-    die "$ranks ranks on $cores cores: use -n $cores or fewer, or --oversubscribe to share cores"
+    die "$ranks ranks, but $cores core(s): use -n $cores, or --oversubscribe to share cores"
   fi
   # The check above is ours: mpirun counts cores otherwise in containers.
   oversubscribe=yes

@@ -45,13 +45,14 @@ expect 5 2 1 'error: layers: 0 is not positive' fail-configuration -1
 expect_saves() {
   local saves=$1 code=0 pid
   shift
+  rm "$output/stdout"
   # Job control off would leave INT ignored in a background process.
   set -m
   "$launch" --oversubscribe -n 3 "$probe" signals 0 > "$output/stdout" 2> "$output/stderr" &
   pid=$!
   set +m
   for _ in $(seq 100); do
-    if grep -q ready "$output/stdout"; then break; fi
+    if grep -q ready "$output/stdout" 2> /dev/null; then break; fi
     sleep 0.1
   done
   for signal in "$@"; do
@@ -69,3 +70,19 @@ expect_saves 1 USR2
 expect_saves 1 TERM
 expect_saves 1 INT
 expect_saves 3 USR1 USR1 USR2
+
+# refused TEXT ARGUMENT...: launch.sh starts nothing and says why, in one line.
+refused() {
+  local text=$1 code=0
+  shift
+  "$launch" "$@" > "$output/stdout" 2> "$output/stderr" || code=$?
+  [ "$code" -eq 2 ] || failed "launch.sh $*: exit status $code, not 2"
+  [ "$(wc -l < "$output/stderr")" -eq 1 ] || failed "launch.sh $*: not one line on stderr"
+  grep -q -e "$text" "$output/stderr" || failed "launch.sh $*: no '$text' on stderr"
+}
+
+refused '100000 ranks, but .* --oversubscribe' -n 100000 "$probe" signals 0
+refused 'unknown option --frob' --frob "$probe"
+refused '-n two is not a positive number' -n two "$probe"
+refused 'no program' -n 1
+OMP_NUM_THREADS='' refused 'give --threads' --hostfile /dev/null "$probe"

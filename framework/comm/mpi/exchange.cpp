@@ -112,7 +112,7 @@ void Exchange::fail_disagreement(const Message& message, const MPI_Status& statu
   const int mine = watchdog_.rank();
   const int other = group_.world_ranks[static_cast<std::size_t>(message.peer)];
   // Several ranks may see it; the lowest of them tells and ends the others.
-  std::this_thread::sleep_for(std::min(mine, 4) * std::chrono::milliseconds(500));
+  std::this_thread::sleep_for(std::min(mine, 2) * std::chrono::milliseconds(1500));
   int bytes = 0;
   MPI_Get_count(&status, MPI_BYTE, &bytes);
   const std::int64_t ahead =
