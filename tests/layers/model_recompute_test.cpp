@@ -23,19 +23,16 @@ void expect_bitwise(const RunResult& got, const RunResult& want) {
 
 TEST_P(Recomputation, IsBitwiseTheSame) {
   for (const bool parallel : {false, true}) {
-    const auto run = [&](Recompute recompute, RunResult& result) {
-      const RunShape shape{
-          .dtype = DType::kF32, .sequence_parallel = parallel, .recompute = recompute};
-      run_on_threads(parallel ? 2 : 1, [&](const Communicator& communicator) {
-        testing::run_model(GetParam().config, shape, communicator, result);
-      });
-    };
-    RunResult none, selective, full;
-    run(Recompute::kNone, none);
-    run(Recompute::kSelective, selective);
-    run(Recompute::kFull, full);
-    expect_bitwise(selective, none);
-    expect_bitwise(full, none);
+    run_on_threads(parallel ? 2 : 1, [&](const Communicator& communicator) {
+      const auto run = [&](Recompute recompute) {
+        const RunShape shape{
+            .dtype = DType::kF32, .sequence_parallel = parallel, .recompute = recompute};
+        return testing::run_model(GetParam().config, shape, communicator);
+      };
+      const RunResult none = run(Recompute::kNone);
+      expect_bitwise(run(Recompute::kSelective), none);
+      expect_bitwise(run(Recompute::kFull), none);
+    });
   }
 }
 
@@ -69,9 +66,9 @@ TEST(RecomputationMemory, ShrinksStepByStep) {
 TEST(GroupedQueries, WithOneGroupAHeadAreMultiHead) {
   ModelConfig absent = testing::small_config(), explicit_groups = absent;
   explicit_groups.num_query_groups = explicit_groups.num_attention_heads;
-  RunResult multi_head, grouped;
-  testing::run_model(absent, {.dtype = DType::kF32}, *make_solo_communicator(), multi_head);
-  testing::run_model(explicit_groups, {.dtype = DType::kF32}, *make_solo_communicator(), grouped);
+  const RunShape shape{.dtype = DType::kF32};
+  const RunResult multi_head = testing::run_model(absent, shape, *make_solo_communicator());
+  const RunResult grouped = testing::run_model(explicit_groups, shape, *make_solo_communicator());
   expect_bitwise(grouped, multi_head);
 }
 

@@ -11,6 +11,9 @@ struct Omission {
   bool all_reduce = false;         // sums over the group itself are not made
   bool reduce_scatter = false;     // each rank keeps its own rows unsummed
   bool replica_sets = false;       // sums over groups made by split are not made
+  bool replica_copies = false;     // sums over groups made by split reach their rank 0 alone
+  bool copies = false;             // sums over the group itself reach rank 0 alone
+  std::int64_t longer_than = 0;    // sums of more elements, here and after split, are not made
   std::int64_t tail_of_width = 0;  // in sums of tensors with this many columns...
   std::int64_t tail = 0;           // ...the last `tail` columns stay unsummed
 };
@@ -25,24 +28,22 @@ class ForgetfulCommunicator final : public Communicator {
   int rank() const override { return inner_.rank(); }
   int size() const override { return inner_.size(); }
   void all_reduce(Tensor& tensor, Reduction reduction) const override {
-    if (omission_.all_reduce) return;
-    const Tensor before = tensor.clone();
+    const bool too_long = omission_.longer_than > 0 && tensor.numel() > omission_.longer_than;
+    if (omission_.all_reduce || too_long) return;
+    const Tensor own = tensor.clone();
     inner_.all_reduce(tensor, reduction);
-    if (omission_.tail > 0 && tensor.cols() == omission_.tail_of_width) {
-      const std::int64_t begin = tensor.cols() - omission_.tail;
-      Tensor tail = tensor.column_slice(begin, tensor.cols());
-      tail.copy_from(before.column_slice(begin, tensor.cols()));
-    }
+    if (omission_.copies && rank() > 0) tensor.copy_from(own);
+    forget_tail(own, tensor);
   }
   void all_gather(const Tensor& part, Tensor& whole) const override {
     inner_.all_gather(part, whole);
   }
   void reduce_scatter(const Tensor& whole, Tensor& part) const override {
-    if (omission_.reduce_scatter) {
-      part.copy_from(whole.row_slice(rank() * part.shape()[0], (rank() + 1) * part.shape()[0]));
-    } else {
-      inner_.reduce_scatter(whole, part);
-    }
+    const std::int64_t rows = part.shape()[0];
+    const Tensor own = whole.row_slice(rank() * rows, (rank() + 1) * rows).clone();
+    inner_.reduce_scatter(whole, part);
+    if (omission_.reduce_scatter) part.copy_from(own);
+    forget_tail(own, part);
   }
   void broadcast(Tensor& tensor, int root) const override { inner_.broadcast(tensor, root); }
   void barrier() const override { inner_.barrier(); }
@@ -50,12 +51,19 @@ class ForgetfulCommunicator final : public Communicator {
     return inner_.all_gather_strings(mine);
   }
   std::unique_ptr<Communicator> split(int color) const override {
-    std::unique_ptr<Communicator> group = inner_.split(color);
-    if (!omission_.replica_sets) return group;
-    return std::make_unique<ForgetfulCommunicator>(std::move(group), Omission{.all_reduce = true});
+    return std::make_unique<ForgetfulCommunicator>(inner_.split(color),
+                                                   Omission{.all_reduce = omission_.replica_sets,
+                                                            .copies = omission_.replica_copies,
+                                                            .longer_than = omission_.longer_than});
   }
 
  private:
+  void forget_tail(const Tensor& own, Tensor& sum) const {
+    if (omission_.tail == 0 || sum.cols() != omission_.tail_of_width) return;
+    const std::int64_t begin = sum.cols() - omission_.tail;
+    sum.column_slice(begin, sum.cols()).copy_from(own.column_slice(begin, sum.cols()));
+  }
+
   std::unique_ptr<Communicator> owned_;  // of a split group
   const Communicator& inner_;
   Omission omission_;

@@ -1,11 +1,15 @@
 // One forward and backward pass of a small model, on one rank or split over several, with the
-// result put together as whole tensors so that runs can be compared.
+// result put together as whole tensors on every rank so that runs can be compared. Free of
+// GoogleTest: the benchmarks use it too.
 #pragma once
 
+#include <algorithm>
+#include <limits>
 #include <map>
-#include <mutex>
 #include <string>
+#include <utility>
 
+#include "framework/ops/elementwise.h"
 #include "framework/parameters/parameter_store.h"
 #include "layers/model.h"
 #include "tests/support/compare.h"
@@ -35,36 +39,30 @@ struct RunShape {
 class RunResult {
  public:
   void put(const std::string& name, Tensor whole) { tensors_[name] = std::move(whole); }
-
-  // Copies this rank's part of a sharded tensor to its place.
-  void put_shard(const Parameter& parameter, const Tensor& local) {
-    const std::lock_guard lock(mutex_);
-    Tensor& whole = tensors_[parameter.name];
-    if (!whole) whole = Tensor::zeros(parameter.global_shape, local.dtype());
-    Tensor place = whole;
-    if (parameter.shard_dim == 0) {
-      place = whole.row_slice(parameter.shard_begin, parameter.shard_end);
-    } else if (parameter.shard_dim == 1) {
-      place = whole.column_slice(parameter.shard_begin, parameter.shard_end);
-    }
-    place.copy_from(valid_part(parameter, local));
+  void put_gradient(const std::string& name, const Tensor& whole) {
+    largest_gradient_ = std::max(largest_gradient_, max_abs(whole));
+    put(name, whole);
+  }
+  // What this rank holds of a gradient, owned or not, and the same entries of the whole one.
+  void compare_copy(const Tensor& held, const Tensor& whole) {
+    copy_error_ = std::max(copy_error_, relative_error(held, whole));
   }
 
   const std::map<std::string, Tensor>& tensors() const { return tensors_; }
+  // How far this rank's gradients are from the owners', relative to the largest of each.
+  double copy_error() const { return copy_error_; }
 
   // The largest relative error over all tensors, floored by 1e-3 of the largest gradient.
   double error_against(const RunResult& reference, std::string* worst = nullptr) const {
-    double largest = 0, error = 0;
-    for (const auto& [name, tensor] : reference.tensors_)
-      largest = std::max(largest, max_abs(tensor));
-    if (tensors_.size() != reference.tensors_.size()) {
-      return std::numeric_limits<double>::infinity();
-    }
+    constexpr double kInfinite = std::numeric_limits<double>::infinity();
+    if (tensors_.size() != reference.tensors_.size()) return kInfinite;
+    double error = 0;
     for (const auto& [name, tensor] : reference.tensors_) {
       const auto found = tensors_.find(name);
-      const double here = found == tensors_.end()
-                              ? std::numeric_limits<double>::infinity()
-                              : relative_error(found->second, tensor, 1e-3 * largest);
+      const double here =
+          found == tensors_.end()
+              ? kInfinite
+              : relative_error(found->second, tensor, 1e-3 * reference.largest_gradient_);
       if (here >= error && worst != nullptr) *worst = name;
       error = std::max(error, here);
     }
@@ -72,19 +70,49 @@ class RunResult {
   }
 
  private:
-  std::mutex mutex_;
   std::map<std::string, Tensor> tensors_;
+  double largest_gradient_ = 0;
+  double copy_error_ = 0;
 };
 
-// Runs this rank's share and adds it to `result`. Call on every rank of `communicator`.
-inline void run_model(const ModelConfig& config, const RunShape& shape,
-                      const Communicator& communicator, RunResult& result) {
+// The entries of a whole tensor that this rank holds of it.
+inline Tensor held_part(const Parameter& parameter, const Tensor& whole) {
+  if (!parameter.is_sharded()) return whole;
+  return parameter.shard_dim == 0 ? whole.row_slice(parameter.shard_begin, parameter.shard_end)
+                                  : whole.column_slice(parameter.shard_begin, parameter.shard_end);
+}
+
+// A whole gradient on every rank, from the owners of its entries. Gathers and adds here, exactly,
+// since all but one are zero: an all_reduce would be forgotten by a ForgetfulCommunicator.
+inline Tensor whole_gradient(const Parameter& parameter, const Communicator& communicator) {
+  Tensor mine = Tensor::zeros(parameter.global_shape, parameter.grad.dtype());
+  if (parameter.owner) {
+    held_part(parameter, mine).copy_from(valid_part(parameter, parameter.grad));
+  }
+  const std::int64_t size = mine.numel();
+  Tensor all = Tensor::empty_like(mine, {communicator.size() * size});
+  communicator.all_gather(mine.reshaped({size}), all);
+  Tensor whole = Tensor::zeros_like(mine);
+  for (int rank = 0; rank < communicator.size(); ++rank) {
+    ops::add_to(all.row_slice(rank * size, (rank + 1) * size).reshaped(mine.shape()), whole);
+  }
+  return whole;
+}
+
+// Call on every rank of `communicator`; each gets the whole result.
+inline RunResult run_model(const ModelConfig& config, const RunShape& shape,
+                           const Communicator& communicator) {
   TensorParallel parallel(communicator, shape.sequence_parallel);
   Model model(config, shape.length, parallel, shape.dtype, shape.recompute);
   ParameterStore store(model.parameters(), shape.dtype, Device::kCpu);
   store.initialize(5);
   const std::int64_t tokens = shape.batch * shape.length;
-  const Tensor ids = token_ids(tokens, *config.vocab_size, "tokens");
+  // No id occurs twice, so each row of an untied embedding's gradient is a row of dx: the gradient
+  // of the first block's input is compared without a name of its own.
+  Tensor ids = Tensor::empty({tokens}, DType::kI32);
+  for (std::int64_t i = 0; i < tokens; ++i) {
+    ids.data<std::int32_t>()[i] = static_cast<std::int32_t>((7 * i + 3) % *config.vocab_size);
+  }
   Tensor targets = token_ids(tokens, *config.vocab_size, "targets");
   targets.data<std::int32_t>()[3] = -1;
 
@@ -98,19 +126,18 @@ inline void run_model(const ModelConfig& config, const RunShape& shape,
     if (parameter->partial_over) parameter->partial_over->all_reduce(parameter->grad);
   }
 
-  const Tensor whole_hidden = parallel.enter(hidden), whole_dhidden = parallel.enter(dhidden);
-  if (parallel.rank() == 0) {
-    Tensor scalar = Tensor::empty({1}, DType::kF64);
-    scalar.data<double>()[0] = loss;
-    result.put("loss", scalar);
-    result.put("hidden", whole_hidden.clone());
-    result.put("dhidden", whole_dhidden.clone());
+  RunResult result;
+  Tensor scalar = Tensor::empty({1}, DType::kF64);
+  scalar.data<double>()[0] = loss;
+  result.put("loss", scalar);
+  result.put("hidden", parallel.enter(hidden));
+  result.put_gradient("dhidden", parallel.enter(dhidden));
+  for (const Parameter* parameter : model.parameters()) {
+    const Tensor whole = whole_gradient(*parameter, communicator);
+    result.put_gradient(parameter->name, whole);
+    result.compare_copy(valid_part(*parameter, parameter->grad), held_part(*parameter, whole));
   }
-  communicator.barrier();
-  for (Parameter* parameter : model.parameters()) {
-    if (parameter->owner) result.put_shard(*parameter, parameter->grad);
-  }
-  communicator.barrier();
+  return result;
 }
 
 }  // namespace polyhead::testing

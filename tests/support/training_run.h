@@ -1,17 +1,16 @@
-// A small training run on disk: datasets, a configuration, and trainers on thread ranks.
+// A small training run on disk: datasets, a configuration, and trainers on the ranks of a test.
 #pragma once
 
 #include <omp.h>
 
 #include <functional>
-#include <mutex>
 #include <string>
 #include <vector>
 
 #include "data/indexed_dataset_writer.h"
-#include "framework/comm/thread_communicator.h"
 #include "framework/random.h"
 #include "scripts/trainer.h"
+#include "tests/support/ranks.h"
 #include "tests/support/temporary_folder.h"
 #include "tests/support/variants.h"
 
@@ -31,6 +30,7 @@ class TrainingRun {
     config.training.train_steps = 20;
     config.training.global_batch_size = 8;
     config.training.micro_batch_size = 2;
+    config.training.eval_interval = 10;  // opens the validation data
     config.checkpoint.folder = (folder_ / "run").string();
     config.checkpoint.keep_last = 100;
     config = resolved(config);
@@ -63,16 +63,24 @@ class TrainingRun {
     return std::filesystem::path(config.checkpoint.folder) / checkpoint_name(step);
   }
 
-  // Calls `work` with a trainer on each of tensor_ranks * data_ranks thread ranks.
+  // Calls `work` with a trainer on each of tensor_ranks * data_ranks ranks: threads or mpirun's, as
+  // for_each_group says. A single one runs in every process, so that each has its result to compare
+  // with.
   void run(int tensor_ranks, int data_ranks,
            const std::function<void(Trainer&, const Communicator&)>& work) const {
     TrainConfig own = config;
     own.parallel.tensor_model_parallel_size = tensor_ranks;
-    run_on_threads(tensor_ranks * data_ranks, [&](const Communicator& world) {
+    const auto train = [&](const Communicator& world) {
       omp_set_num_threads(1);
       Trainer trainer(own, world);
       work(trainer, world);
-    });
+    };
+    const int ranks = tensor_ranks * data_ranks;
+    if (ranks == 1) {
+      run_on_threads(1, train);
+    } else {
+      for_each_group({ranks}, train);
+    }
   }
 
   TrainConfig config;
