@@ -56,12 +56,14 @@ void add_evaluate_command(CLI::App& app, const Communicator& world) {
       ->required();
   command
       ->add_option("--windows", arguments->method,
-                   "strided (exact mean), hf_strided, rolling (lm-evaluation-harness), megatron")
+                   "strided (exact mean), hf_strided, rolling (every token, disjoint; "
+                   "lm-evaluation-harness), megatron")
       ->check(CLI::IsMember(kMethods));
   command->add_option("--context", arguments->options.context,
                       "Tokens of a window (default: the sequence length of training)");
   command->add_option("--stride", arguments->options.stride,
-                      "Tokens between windows (default: half the context; the context: disjoint)");
+                      "Tokens between windows (default: half the context; the context: disjoint, "
+                      "which skips tokens and so gives no bits per byte)");
   command->add_option("--tp", arguments->options.tensor_parallel_size, "Tensor-parallel ranks");
   command->add_option("--out", arguments->out, "Write OUT.md and OUT.json too");
   command->callback([arguments, &world] { run(*arguments, world); });

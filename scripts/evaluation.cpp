@@ -131,6 +131,25 @@ Tensor score_windows(const Scorer& scorer, std::span<const TextWindow> windows,
   return sums;
 }
 
+// What divides by the whole text needs the whole text scored. No method but kRolling predicts the
+// first token of a document; windows that pass over more than that give none of these measures.
+void add_text_measures(double nll, const IndexedDataset& dataset, WindowMethod method,
+                       CheckpointEvaluation& evaluation) {
+  if (!dataset.description()) return;
+  std::int64_t tokens = 0, predictable = 0;
+  for (std::int64_t document = 0; document < dataset.document_count(); ++document) {
+    const std::int64_t length = text_length(dataset, document);
+    tokens += length;
+    predictable += std::max<std::int64_t>(length - 1, 0);
+  }
+  if (evaluation.tokens_scored < predictable) return;
+  evaluation.bits_per_byte = bits_per_byte(nll, dataset.description()->bytes);
+  evaluation.word_perplexity = word_perplexity(nll, dataset.description()->words);
+  if (method != WindowMethod::kMegatron) return;
+  evaluation.adjusted_perplexity =
+      megatron_adjusted_perplexity(evaluation.loss, tokens, dataset.description()->words);
+}
+
 void add_losses(const Tensor& sums, std::span<const TextWindow> windows,
                 const IndexedDataset& dataset, WindowMethod method,
                 CheckpointEvaluation& evaluation) {
@@ -145,13 +164,7 @@ void add_losses(const Tensor& sums, std::span<const TextWindow> windows,
   }
   evaluation.loss = weighted / weights;
   evaluation.token_perplexity = std::exp(evaluation.loss);
-  const auto& description = dataset.description();
-  if (!description) return;
-  evaluation.bits_per_byte = bits_per_byte(nll, description->bytes);
-  evaluation.word_perplexity = word_perplexity(nll, description->words);
-  if (method != WindowMethod::kMegatron) return;
-  evaluation.adjusted_perplexity = megatron_adjusted_perplexity(
-      evaluation.loss, description->tokens - description->documents, description->words);
+  add_text_measures(nll, dataset, method, evaluation);
 }
 
 void require_same_tokenizer(const std::string& checkpoint, const std::string& fingerprint,
@@ -192,7 +205,12 @@ CheckpointEvaluation evaluate_checkpoint(const std::filesystem::path& checkpoint
   evaluation.kv_cache_bytes_per_token =
       kv_cache_bytes_per_token(config.model, 1, kBytesPerCacheElement);
   evaluation.context = options.context.value_or(config.data.sequence_length);
-  evaluation.stride = options.stride.value_or(std::max<std::int64_t>(1, evaluation.context / 2));
+  const bool rolling = options.method == WindowMethod::kRolling;
+  require(!rolling || !options.stride,
+          "--stride {}: rolling windows follow each other without a gap; leave it out",
+          options.stride.value_or(0));
+  evaluation.stride = options.stride.value_or(
+      rolling ? evaluation.context : std::max<std::int64_t>(1, evaluation.context / 2));
   require(1 <= evaluation.stride && evaluation.stride <= evaluation.context,
           "--stride {}: must lie between 1 and the context ({})", evaluation.stride,
           evaluation.context);

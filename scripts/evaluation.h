@@ -22,7 +22,7 @@ namespace polyhead {
 struct EvaluationOptions {
   WindowMethod method = WindowMethod::kStrided;
   std::optional<std::int64_t> context;  // absent: the sequence length of training
-  std::optional<std::int64_t> stride;   // absent: half the context; kRolling has none
+  std::optional<std::int64_t> stride;   // absent: half the context; kRolling takes none
   int tensor_parallel_size = 1;
 };
 
@@ -33,11 +33,13 @@ struct CheckpointEvaluation {
   std::int64_t parameters = 0;
   std::int64_t kv_cache_bytes_per_token = 0;  // bf16, all layers
   std::int64_t context = 0;
-  std::int64_t stride = 0;
+  std::int64_t stride = 0;  // kRolling: the context
   std::int64_t tokens_scored = 0;
   double loss = 0;  // mean over the scored tokens as the method weights them, nats
   double token_perplexity = 0;
-  std::optional<double> bits_per_byte;  // with the dataset's description, as word perplexity
+  // Of the whole text: absent without the dataset's description, and where windows passed over
+  // more than the first token of each document (kStrided and kHfStrided with stride = context).
+  std::optional<double> bits_per_byte;
   std::optional<double> word_perplexity;
   std::optional<double> adjusted_perplexity;  // kMegatron only
   double tokens_per_second = 0;               // inputs, those that serve as context alone included

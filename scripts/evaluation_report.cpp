@@ -8,6 +8,11 @@
 namespace polyhead {
 namespace {
 
+constexpr const char* kNoTextMeasures =
+    "\n-: bits/byte and word ppl divide by the whole text. They need windows that score all of it "
+    "(rolling,\nmegatron, or strided and hf_strided with a stride below the context) and the "
+    "dataset's .json.\n";
+
 using Row = std::vector<std::string>;
 
 std::string optional_number(const std::optional<double>& value, int decimals) {
@@ -58,9 +63,13 @@ std::string evaluation_table(const EvaluationSetting& setting,
   std::vector<Row> rows = {{"checkpoint", "attention", "parameters", "KV bytes/token", "loss",
                             "token ppl", "bits/byte", "word ppl", "tokens/s", "context", "stride",
                             "scored"}};
-  for (const CheckpointEvaluation& evaluation : evaluations) rows.push_back(row_of(evaluation));
-  return fmt::format("{}, {} windows; KV cache in bf16, all layers\n\n{}", setting.dataset,
-                     setting.method, aligned(rows));
+  bool complete = true;
+  for (const CheckpointEvaluation& evaluation : evaluations) {
+    rows.push_back(row_of(evaluation));
+    complete = complete && evaluation.bits_per_byte;
+  }
+  return fmt::format("{}, {} windows; KV cache in bf16, all layers\n\n{}{}", setting.dataset,
+                     setting.method, aligned(rows), complete ? "" : kNoTextMeasures);
 }
 
 std::string evaluation_json(const EvaluationSetting& setting,

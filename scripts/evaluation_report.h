@@ -14,7 +14,7 @@ struct EvaluationSetting {
   std::string method;  // the windows' name
 };
 
-// A Markdown table, aligned so that a terminal shows it well.
+// A Markdown table, aligned so that a terminal shows it well; "-" for what is absent, with a note.
 std::string evaluation_table(const EvaluationSetting& setting,
                              const std::vector<CheckpointEvaluation>& evaluations);
 

@@ -79,6 +79,13 @@ TEST(MegatronOrder, OneEpochShufflesDocumentsThenSamples) {
   expect_samples_tile_the_stream(order, {3, 2, 4, 5}, 4);
 }
 
+// numpy.random.RandomState(42) over ten documents, through the class.
+TEST(MegatronOrder, DocumentIndexKnownAnswer) {
+  const MegatronOrder order({3, 1, 4, 1, 5, 9, 2, 6, 5, 3}, 5, 42, 7);
+  EXPECT_EQ(order.num_samples(), 7);
+  EXPECT_THAT(order.document_index(), ElementsAre(8, 1, 5, 0, 7, 2, 9, 4, 3, 6));
+}
+
 TEST(MegatronOrder, SeparatesAFinalEpochUsedInPart) {
   const std::vector<std::int32_t> lengths = {7, 0, 30, 1, 12, 51};  // 101 tokens, 25 samples of 4
   for (const std::int64_t num_samples : {26, 40, 44, 45, 50, 51, 77}) {

@@ -247,22 +247,33 @@ std::int64_t peak_resident_bytes() {
 }
 
 TEST(Attention, LongSequencesNeedLinearMemory) {
-  constexpr std::size_t kQuadratic = std::size_t{8192} * 8192 * sizeof(float);
-  AttentionProblem problem({.batch = 1,
-                            .queries = 8192,
-                            .keys = 8192,
+  constexpr std::int64_t kLength = 8192;
+  constexpr std::size_t kQuadratic = std::size_t{kLength} * kLength * sizeof(float);
+  const AttentionCase plain{.batch = 1,
+                            .queries = kLength,
+                            .keys = kLength,
                             .heads = 2,
                             .groups = 1,
                             .qk_dim = 16,
-                            .v_dim = 16},
-                           DType::kF32);
-  const std::size_t inputs = memory_statistics(Device::kCpu).in_use;
-  reset_peak_memory(Device::kCpu);
-  const std::int64_t resident = peak_resident_bytes();
-  problem.forward();
-  problem.backward();
-  EXPECT_LT(memory_statistics(Device::kCpu).peak - inputs, kQuadratic / 8);
-  EXPECT_LT(peak_resident_bytes() - resident, static_cast<std::int64_t>(kQuadratic / 8));
+                            .v_dim = 16};
+  AttentionCase with_everything = plain;
+  with_everything.qk_dim = 24;
+  with_everything.v_dim = 9;
+  with_everything.window = 5000;
+  with_everything.softcap = 1.5;
+  with_everything.alibi = true;
+  with_everything.document_length = 7000;
+  for (const AttentionCase& c : {plain, with_everything}) {
+    SCOPED_TRACE(c.name());
+    AttentionProblem problem(c, DType::kF32);
+    const std::size_t inputs = memory_statistics(Device::kCpu).in_use;
+    reset_peak_memory(Device::kCpu);
+    const std::int64_t resident = peak_resident_bytes();
+    problem.forward();
+    problem.backward();
+    EXPECT_LT(memory_statistics(Device::kCpu).peak - inputs, kQuadratic / 8);
+    EXPECT_LT(peak_resident_bytes() - resident, static_cast<std::int64_t>(kQuadratic / 8));
+  }
 }
 
 TEST(Attention, AlibiSlopesFollowThePaper) {

@@ -12,6 +12,11 @@ launch=$(realpath "$(dirname "$0")/../../scripts/launch.sh")
 export OMP_NUM_THREADS=1
 RANDOM=${SEED:-20240117}
 
+fail() {
+  echo "FAILED: $*" >&2
+  exit 1
+}
+
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 cd "$folder"
@@ -23,6 +28,7 @@ done > text.txt
 "$polyhead" tokenize text.txt --output text --tokenizer bytes > /dev/null
 
 steps=$((kills * 80 + 20))
+last=step_$(printf %08d "$steps")
 cat > run.yaml << YAML
 model: {num_layers: 2, hidden_size: 64, ffn_hidden_size: 96, num_attention_heads: 4, num_query_groups: 2}
 parallel: {tensor_model_parallel_size: $ranks}
@@ -33,7 +39,6 @@ checkpoint: {folder: undisturbed, save_interval: 5, keep_last: 2}
 YAML
 
 train() { exec "$launch" --oversubscribe -n "$ranks" "$polyhead" train run.yaml "$@"; }
-weights() { cat "$1/step_$(printf %08d "$steps")"/{model,optimizer/exp_avg,optimizer/exp_avg_sq}.safetensors; }
 # The processes of a job: grandchildren of the launcher that already run our program.
 ranks_of() {
   local pid
@@ -45,11 +50,11 @@ saved() { cat disturbed/latest 2> /dev/null || echo none; }
 
 begin=$(date +%s%N)
 (train) > undisturbed.log
-# Milliseconds: a kill comes while the ranks start or within the next thirty steps or so.
-window=$((($(date +%s%N) - begin) * 30 / steps / 1000000 + 600))
+forty_steps=$((($(date +%s%N) - begin) * 40 / steps / 1000000)) # milliseconds
 
 killed=0
-longest=0 # milliseconds that a job outlived its killed rank
+progressed=0 # of these, jobs that had saved something new
+longest=0    # milliseconds that a job outlived its killed rank
 finished=no
 while [ "$finished" = no ]; do
   resume=()
@@ -57,6 +62,15 @@ while [ "$finished" = no ]; do
   (train --set checkpoint.folder=disturbed "${resume[@]}") > disturbed.log 2>&1 &
   launcher=$!
   if [ "$killed" -lt "$kills" ]; then
+    before=$(saved)
+    # One kill in five comes while the ranks start, the others within forty steps of the first.
+    window=600
+    if ((RANDOM % 5 > 0)); then
+      window=$forty_steps
+      until grep -q 'step [0-9]*/' disturbed.log || ! kill -0 "$launcher" 2> /dev/null; do
+        sleep 0.01
+      done
+    fi
     sleep "$(awk -v ms=$((RANDOM % window)) 'BEGIN {print ms / 1000}')"
     mapfile -t processes < <(ranks_of "$launcher")
     until [ "${#processes[@]}" -gt 0 ] || ! kill -0 "$launcher" 2> /dev/null; do
@@ -70,14 +84,19 @@ while [ "$finished" = no ]; do
     wait "$launcher" || true
     outlived=$((($(date +%s%N) - begin) / 1000000))
     longest=$((outlived > longest ? outlived : longest))
+    [ "$(saved)" = "$before" ] || progressed=$((progressed + 1))
   else
     wait "$launcher" || { cat disturbed.log >&2; exit 1; }
   fi
-  if [ "$(saved)" = "step_$(printf %08d "$steps")" ]; then finished=yes; fi
+  if [ "$(saved)" = "$last" ]; then finished=yes; fi
 done
 
-echo "$killed kills, jobs outlived them by $longest ms at most, last checkpoint $(saved)"
-cmp <(weights undisturbed) <(weights disturbed)
-[ "$killed" -ge "$kills" ] || { echo "the run ended after $killed of $kills kills" >&2; exit 1; }
-[ "$longest" -le 5000 ] || { echo "a job outlived a killed rank by more than 5 seconds" >&2; exit 1; }
+echo "$killed kills, $progressed of them after a save, jobs outlived them by $longest ms at most"
+for file in {model,optimizer/exp_avg,optimizer/exp_avg_sq}.safetensors; do
+  [ -s "undisturbed/$last/$file" ] || fail "undisturbed/$last/$file is missing or empty"
+  cmp "undisturbed/$last/$file" "disturbed/$last/$file"
+done
+[ "$killed" -ge "$kills" ] || fail "the run ended after $killed of $kills kills"
+[ $((progressed * 2)) -ge "$kills" ] || fail "most kills came before anything new was saved"
+[ "$longest" -le 5000 ] || fail "a job outlived a killed rank by more than 5 seconds"
 echo "final weights and moments are bitwise the same"

@@ -61,10 +61,18 @@ TEST(Resume, IsBitwiseTheUninterruptedRun) {
   }
 }
 
-TEST(Resume, GoesOnAtAnotherTensorParallelSize) {
-  testing::Variant gqa{"gqa2", testing::small_config()};
-  gqa.config.num_query_groups = 2;  // replicated keys at tp 4
-  TrainingRun run(gqa.config);
+std::vector<testing::Variant> resumed_variants() {
+  std::vector<testing::Variant> variants = testing::attention_variants();
+  for (testing::Variant& option : testing::option_variants()) {
+    if (option.name == "gemma2") variants.push_back(std::move(option));  // tied embeddings
+  }
+  return variants;
+}
+
+class AtAnotherTensorParallelSize : public ::testing::TestWithParam<testing::Variant> {};
+
+TEST_P(AtAnotherTensorParallelSize, GoesOn) {
+  TrainingRun run(GetParam().config);
   std::vector<double> whole;
   run.run(2, 1, [&](Trainer& trainer, const Communicator& world) {
     trainer.initialize();
@@ -81,6 +89,35 @@ TEST(Resume, GoesOnAtAnotherTensorParallelSize) {
     });
   }
 }
+
+TEST_P(AtAnotherTensorParallelSize, NoBitChangesOnTheWayThere) {
+  TrainingRun run(GetParam().config);
+  const std::filesystem::path first = run.checkpoint(2);
+  run.run(2, 1, [&](Trainer& trainer, const Communicator&) {
+    trainer.initialize();
+    train_for(trainer, 2);
+    trainer.save();
+  });
+  for (const int tensor_ranks : {4, 1, 2}) {
+    const std::filesystem::path before = run.checkpoint(2);
+    run.config.checkpoint.folder += fmt::format("_tp{}", tensor_ranks);
+    run.run(tensor_ranks, 1, [&](Trainer& trainer, const Communicator&) {
+      trainer.resume(before);
+      trainer.save();
+    });
+    for (const char* file : {"model.safetensors", "optimizer/exp_avg.safetensors",
+                             "optimizer/exp_avg_sq.safetensors"}) {
+      const std::string want = testing::read_file(first / file);
+      EXPECT_FALSE(want.empty()) << file;
+      EXPECT_TRUE(testing::read_file(run.checkpoint(2) / file) == want)
+          << file << " at tp " << tensor_ranks;
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Variants, AtAnotherTensorParallelSize,
+                         ::testing::ValuesIn(resumed_variants()),
+                         [](const auto& test) { return test.param.name; });
 
 class RefusedResume : public ::testing::Test {
  protected:

@@ -1,0 +1,74 @@
+#!/usr/bin/env bash
+# Perplexities must not depend on how many ranks share the work: evaluate_ranks.sh POLYHEAD LAUNCH
+set -euo pipefail
+
+polyhead=$(realpath "$1")
+launch=$(realpath "$2")
+export OMP_NUM_THREADS=1
+
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+cd "$folder"
+
+failed() {
+  echo "FAILED: $*" >&2
+  cat stdout stderr >&2
+  exit 1
+}
+
+# Texts of unequal lengths, so that windows fill more batches than there are ranks.
+mkdir texts
+for document in 1 2 3; do
+  for ((i = 0; i < 70 * document; i++)); do
+    printf 'the %d. sentence follows the %d. one, as day follows night; ' \
+      $((i * 7 % 311)) $((i * document % 97))
+  done > "texts/$document.txt"
+done
+"$polyhead" tokenize texts --output text --tokenizer bytes > /dev/null
+
+cat > run.yaml << 'YAML'
+model: {num_layers: 2, hidden_size: 32, ffn_hidden_size: 56, num_attention_heads: 4, num_query_groups: 2}
+data: {train: [text], sequence_length: 50}
+optimizer: {learning_rate: 2.0e-3, warmup_steps: 2}
+training: {train_steps: 5, global_batch_size: 8, micro_batch_size: 4}
+checkpoint: {folder: run}
+YAML
+"$polyhead" train run.yaml > /dev/null
+
+number() { sed -n "s/^ *\"$1\": \([0-9.e+-]*\),*$/\1/p" "$2.json"; }
+
+evaluate() { # RANKS TP [ARGUMENTS]
+  local ranks=$1 tensor_ranks=$2
+  shift 2
+  "$launch" --oversubscribe -n "$ranks" "$polyhead" evaluate run --data text --tp "$tensor_ranks" \
+    --out "table_${ranks}_$tensor_ranks" "$@" > stdout 2> stderr ||
+    failed "$ranks ranks, --tp $tensor_ranks: exit status $?"
+  [ "$(grep -c '^| checkpoint ' stdout)" -eq 1 ] ||
+    failed "$ranks ranks, --tp $tensor_ranks: the table is not printed once"
+  cmp -s stdout "table_${ranks}_$tensor_ranks.md" || failed "the table on disk is another one"
+  [ ! -s stderr ] || failed "$ranks ranks, --tp $tensor_ranks: output on stderr"
+}
+
+for windows in strided rolling; do
+  for layout in '1 1' '2 1' '2 2' '3 1' '4 1' '4 2' '4 4'; do
+    read -r ranks tensor_ranks <<< "$layout"
+    evaluate "$ranks" "$tensor_ranks" --windows "$windows"
+    result=table_${ranks}_$tensor_ranks
+    echo "$windows windows, $ranks ranks, --tp $tensor_ranks: loss $(number loss "$result")"
+    [ "$(number tokens_scored "$result")" -gt 10000 ] || failed "hardly a token was scored"
+    [ "$(number tokens_scored "$result")" -eq "$(number tokens_scored table_1_1)" ] ||
+      failed "not as many tokens scored as on one rank"
+    for measure in loss bits_per_byte; do
+      awk -v one="$(number $measure table_1_1)" -v here="$(number $measure "$result")" 'BEGIN {
+        difference = here / one - 1
+        exit !(one > 1 && difference < 1e-6 && difference > -1e-6) }' ||
+        failed "$measure is not that of one rank, $(number $measure table_1_1)"
+    done
+  done
+done
+
+# Every rank fails in the same way; it is told once.
+if "$launch" --oversubscribe -n 3 "$polyhead" evaluate run --data text --tp 2 > stdout 2> stderr; then
+  failed "--tp 2 on 3 ranks was accepted"
+fi
+[ "$(grep -c 'must divide the number of ranks (3)' stderr)" -eq 1 ] || failed "not told once"
