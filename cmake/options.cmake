@@ -9,8 +9,9 @@ if(POLYHEAD_ARCHITECTURE)
   target_compile_options(polyhead_options INTERFACE -march=${POLYHEAD_ARCHITECTURE})
 endif()
 if(POLYHEAD_SANITIZE)
+  # Without the second flag UndefinedBehaviorSanitizer only prints, and a test stays green.
   target_compile_options(polyhead_options INTERFACE
-    -fsanitize=${POLYHEAD_SANITIZE} -fno-omit-frame-pointer)
+    -fsanitize=${POLYHEAD_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer)
   target_link_options(polyhead_options INTERFACE -fsanitize=${POLYHEAD_SANITIZE})
 endif()
 target_compile_definitions(polyhead_options INTERFACE

@@ -23,6 +23,7 @@ void visit_fields(Description& description, Visitor&& visit) {
   visit("bytes", description.bytes);
   visit("words", description.words);
   visit("bin_xxh3", description.bin_xxh3);
+  visit("idx_xxh3", description.idx_xxh3);
 }
 
 }  // namespace

@@ -18,10 +18,11 @@ struct DatasetDescription {
   std::int32_t eod_id = 0;
   bool append_eod = true;  // each document ends with eod_id
   std::int64_t documents = 0;
-  std::int64_t tokens = 0;  // eod included
-  std::int64_t bytes = 0;   // of the original text, in UTF-8
-  std::int64_t words = 0;   // of the original text, as count_words() counts them
-  std::string bin_xxh3;     // hash of the whole .bin
+  std::int64_t tokens = 0;    // eod included
+  std::int64_t bytes = 0;     // of the original text, in UTF-8
+  std::int64_t words = 0;     // of the original text, as count_words() counts them
+  std::string bin_xxh3 = {};  // hash of the whole .bin, and of the whole .idx
+  std::string idx_xxh3 = {};
 };
 
 // Empty where there is no file; throws Error, naming file and key, for one that is not ours.

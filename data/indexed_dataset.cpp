@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "data/indexed_format.h"
+#include "framework/comm/hang.h"
 #include "framework/error.h"
 #include "framework/files/content_hash.h"
 
@@ -18,6 +19,21 @@ using indexed_format::kSequenceCountOffset;
 using indexed_format::kTypeOffset;
 using indexed_format::kVersion;
 using indexed_format::kVersionOffset;
+
+// The file behind a prefix, which is what a user may not have made yet.
+MappedFile open_part(const std::string& prefix, const char* ending) {
+  const std::filesystem::path path = prefix + ending;
+  for (const std::string_view own : {".bin", ".idx"}) {
+    require(!prefix.ends_with(own) || std::filesystem::exists(path),
+            "{}: a dataset is named without {}; write {}", prefix, own,
+            prefix.substr(0, prefix.size() - own.size()));
+  }
+  require(std::filesystem::exists(path),
+          "{}: no such file; make the dataset with 'polyhead tokenize ... --output {}', or correct "
+          "the path",
+          path.string(), prefix);
+  return MappedFile(path);
+}
 
 constexpr const char* kMakeAgain = "copy both files again or tokenize the text again";
 
@@ -67,6 +83,39 @@ bool copy_tokens(const Stored* source, std::span<std::int32_t> out, std::int64_t
   return all_inside;
 }
 
+// Beyond this a start would wait for minutes.
+constexpr std::size_t kHashedWhole = std::size_t{16} << 30;
+
+// Of the size and 4096 pages that lie evenly over the file.
+std::string sampled_hash(const MappedFile& file) {
+  constexpr std::size_t kPages = 4096, kPageBytes = 4096;
+  const std::span<const std::byte> bytes = file.bytes();
+  ContentHash hash;
+  const std::string size = fmt::format("{}", bytes.size());
+  hash.add(std::as_bytes(std::span(size)));
+  for (std::size_t page = 0; page < kPages; ++page) {
+    hash.add(bytes.subspan((bytes.size() - kPageBytes) / kPages * page, kPageBytes));
+  }
+  return hash.hex();
+}
+
+// The hash of a file, which must be the recorded one; empty: none was recorded.
+std::string verified_hash(const MappedFile& file, const std::string& recorded,
+                          const std::string& prefix) {
+  constexpr std::size_t kPieceBytes = std::size_t{64} << 20;
+  const std::span<const std::byte> bytes = file.bytes();
+  ContentHash hash;
+  for (std::size_t begin = 0; begin < bytes.size(); begin += kPieceBytes) {
+    hash.add(bytes.subspan(begin, std::min(kPieceBytes, bytes.size() - begin)));
+    still_working();
+  }
+  const std::string found = hash.hex();
+  require(recorded.empty() || found == recorded,
+          "{} was altered since it was made: its hash is {}, {}.json records {}; {}",
+          file.path().string(), found, prefix, recorded, kMakeAgain);
+  return found;
+}
+
 }  // namespace
 
 std::size_t size_of(TokenType type) {
@@ -75,8 +124,8 @@ std::size_t size_of(TokenType type) {
 
 IndexedDataset::IndexedDataset(const std::string& prefix)
     : prefix_(prefix),
-      index_(prefix + ".idx"),
-      tokens_(prefix + ".bin"),
+      index_(open_part(prefix, ".idx")),
+      tokens_(open_part(prefix, ".bin")),
       description_(read_dataset_description(prefix + ".json")) {
   check_header();
   check_layout();
@@ -185,17 +234,14 @@ void IndexedDataset::read(std::int64_t document, std::int64_t begin, std::span<s
 }
 
 std::string IndexedDataset::fingerprint() const {
-  constexpr std::size_t kBlocks = 256, kBlockBytes = 4096;
+  const DatasetDescription recorded = description_.value_or(DatasetDescription());
+  const bool whole = tokens_.bytes().size() <= kHashedWhole;
   ContentHash hash;
-  hash.add(index_.bytes());
-  const std::span<const std::byte> bin = tokens_.bytes();
-  const std::size_t step = std::max(kBlockBytes, bin.size() / kBlocks);
-  for (std::size_t begin = 0; begin < bin.size(); begin += step) {
-    hash.add(bin.subspan(begin, std::min(kBlockBytes, bin.size() - begin)));
+  for (const std::string& part :
+       {verified_hash(index_, recorded.idx_xxh3, prefix_),
+        whole ? verified_hash(tokens_, recorded.bin_xxh3, prefix_) : sampled_hash(tokens_)}) {
+    hash.add(std::as_bytes(std::span(part)));
   }
-  const std::string rest =
-      fmt::format("{} {}", bin.size(), description_ ? description_->bin_xxh3 : "");
-  hash.add(std::as_bytes(std::span(rest)));
   return hash.hex();
 }
 

@@ -78,7 +78,7 @@ void IndexedDatasetWriter::add_document(std::span<const std::int32_t> tokens) {
   buffer_.clear();
 }
 
-void IndexedDatasetWriter::write_index(const std::string& path) const {
+std::string IndexedDatasetWriter::write_index(const std::string& path) const {
   const TokenType type = narrow_ ? TokenType::kU16 : TokenType::kI32;
   std::vector<std::byte> index;
   index.reserve(kHeaderBytes + 20 * lengths_.size() + 8);
@@ -97,6 +97,7 @@ void IndexedDatasetWriter::write_index(const std::string& path) const {
   DurableFile file(without_leftover(path));
   file.write(index);
   file.finish();
+  return file.hash();
 }
 
 DatasetDescription IndexedDatasetWriter::finish(DatasetDescription description) {
@@ -107,7 +108,7 @@ DatasetDescription IndexedDatasetWriter::finish(DatasetDescription description) 
   description.documents = documents();
   description.tokens = tokens_;
   description.bin_xxh3 = bin_->hash();
-  write_index(partial(prefix_ + ".idx"));
+  description.idx_xxh3 = write_index(partial(prefix_ + ".idx"));
   DurableFile json(without_leftover(partial(prefix_ + ".json")));
   json.write(to_json(description));
   json.finish();

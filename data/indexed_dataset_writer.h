@@ -29,11 +29,11 @@ class IndexedDatasetWriter {
   std::int64_t documents() const { return static_cast<std::int64_t>(lengths_.size()); }
   std::int64_t tokens() const { return tokens_; }
 
-  // Fills in what the writer knows (documents, tokens, hash, vocabulary) and returns the whole.
+  // Fills in what the writer knows (documents, tokens, hashes, vocabulary) and returns the whole.
   DatasetDescription finish(DatasetDescription description);
 
  private:
-  void write_index(const std::string& path) const;
+  std::string write_index(const std::string& path) const;  // returns its hash
 
   std::string prefix_;
   std::int64_t vocab_size_;

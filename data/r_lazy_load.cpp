@@ -34,7 +34,7 @@ std::string inflated(std::string_view packed, const std::string& source) {
 }
 
 // The element of a list by name.
-const RValue& element(const RValue& list, const std::string& name, const std::string& source) {
+const RValue& element(const RValue& list, std::string_view name, const std::string& source) {
   for (std::size_t i = 0; i < list.names.size() && i < list.elements.size(); ++i) {
     if (list.names[i] == name) return list.elements[i];
   }

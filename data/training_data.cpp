@@ -66,7 +66,13 @@ TrainingData::TrainingData(const TrainingDataOptions& options) : options_(option
   }
 
   std::vector<IndexedDataset> datasets;
-  for (const DataSource& source : options_.sources) datasets.emplace_back(source.path);
+  for (const DataSource& source : options_.sources) {
+    try {
+      datasets.emplace_back(source.path);
+    } catch (const Error& error) {
+      fail("{}: {}", options_.key, error.what());
+    }
+  }
   vocabulary_ = find_vocabulary(datasets, options_.tokenizer, options_.vocab_size);
   require(!options_.eod_mask_loss || vocabulary_.eod_id.has_value(),
           "data.eod_mask_loss: nothing tells which token ends a document of {}; set data.tokenizer",

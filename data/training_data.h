@@ -25,7 +25,8 @@ namespace polyhead {
 
 struct TrainingDataOptions {
   std::vector<DataSource> sources;
-  std::string split;  // see split_documents
+  std::string key = "data.train";  // that names the sources, for messages
+  std::string split;               // see split_documents
   DatasetPart part = DatasetPart::kTrain;
   std::int64_t sequence_length = 0;
   std::uint64_t seed = 0;
@@ -64,7 +65,7 @@ class TrainingData {
   }
   // One epoch of this part of all sources.
   std::int64_t token_count() const;
-  // IndexedDataset::fingerprint() of each source, in the order of the sources.
+  // IndexedDataset::fingerprint() of each source, in the order of the sources: reads them whole.
   std::vector<std::string> fingerprints() const;
 
  private:

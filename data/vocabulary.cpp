@@ -35,7 +35,8 @@ Vocabulary vocabulary_of(const IndexedDataset& dataset) {
       description.vocab_size, description.eod_id, description.tokenizer_fingerprint, {}};
   if (description.tokenizer_file.empty()) return vocabulary;
   const auto folder = std::filesystem::path(dataset.prefix()).parent_path();
-  const auto file = (folder / description.tokenizer_file).lexically_normal();
+  // As it stands: "link/.." is not the folder that holds the link.
+  const auto file = folder / description.tokenizer_file;
   require(std::filesystem::exists(file),
           "{}.json names the tokenizer {}, which is not there; put it back or name it with "
           "data.tokenizer",

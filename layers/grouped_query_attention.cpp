@@ -53,6 +53,13 @@ ColumnParallelLinear make_qkv(const std::string& prefix, const ModelConfig& conf
   return {Linear(std::move(weights), std::move(biases)), parallel};
 }
 
+void rotate(const SequenceBatch& sequences, ops::Rotation rotation, ops::HeadView& q,
+            ops::HeadView& k) {
+  if (!sequences.rope.cos) return;
+  ops::rope(sequences.rope, sequences.length, rotation, q);
+  ops::rope(sequences.rope, sequences.length, rotation, k);
+}
+
 }  // namespace
 
 GroupedQueryAttention::GroupedQueryAttention(const std::string& prefix, const ModelConfig& config,
@@ -93,24 +100,37 @@ GroupedQueryAttention::Heads GroupedQueryAttention::attention_inputs(const Saved
   return heads;
 }
 
+Tensor GroupedQueryAttention::make_qk(const Saved& saved) const {
+  return Tensor::empty_like(saved.qkv, {saved.qkv.rows(), (heads_ + groups_) * head_dim_});
+}
+
 void GroupedQueryAttention::normalize_heads(Saved& saved) const {
-  saved.qk = Tensor::empty_like(saved.qkv, {saved.qkv.rows(), (heads_ + groups_) * head_dim_});
+  saved.qk = make_qk(saved);
   saved.norm.resize(static_cast<std::size_t>(heads_ + groups_));
   for (std::int64_t head = 0; head < heads_ + groups_; ++head) {
-    const std::int64_t begin = head * head_dim_, end = begin + head_dim_;
-    Tensor normalized = saved.qk.column_slice(begin, end);
-    (head < heads_ ? q_norm_ : k_norm_)
-        ->forward(saved.qkv.column_slice(begin, end), normalized,
-                  saved.norm[static_cast<std::size_t>(head)]);
+    Tensor normalized = columns_of(head, saved.qk);
+    norm_of(head).forward(columns_of(head, saved.qkv), normalized,
+                          saved.norm[static_cast<std::size_t>(head)]);
   }
+}
+
+// The same qk as forward made, rotation included.
+void GroupedQueryAttention::remake_heads(const SequenceBatch& sequences, Saved& saved) const {
+  saved.qk = make_qk(saved);
+  for (std::int64_t head = 0; head < heads_ + groups_; ++head) {
+    Tensor normalized = columns_of(head, saved.qk);
+    norm_of(head).remake(columns_of(head, saved.qkv), saved.norm[static_cast<std::size_t>(head)],
+                         normalized);
+  }
+  Heads remade = attention_inputs(saved);
+  rotate(sequences, ops::Rotation::kForward, remade.q, remade.k);
 }
 
 void GroupedQueryAttention::backward_normalize_heads(const Saved& saved, Tensor& dqkv) {
   for (std::int64_t head = 0; head < heads_ + groups_; ++head) {
-    const std::int64_t begin = head * head_dim_, end = begin + head_dim_;
-    Tensor gradient = dqkv.column_slice(begin, end);
+    Tensor gradient = columns_of(head, dqkv);
     (head < heads_ ? q_norm_ : k_norm_)
-        ->backward(gradient, saved.qkv.column_slice(begin, end),
+        ->backward(gradient, columns_of(head, saved.qkv),
                    saved.norm[static_cast<std::size_t>(head)], gradient);
   }
 }
@@ -121,10 +141,7 @@ Tensor GroupedQueryAttention::forward(const Tensor& x, const SequenceBatch& sequ
   saved.qkv = qkv_.forward(x);
   if (q_norm_) normalize_heads(saved);
   Heads inputs = attention_inputs(saved);
-  if (sequences.rope.cos) {
-    ops::rope(sequences.rope, sequences.length, ops::Rotation::kForward, inputs.q);
-    ops::rope(sequences.rope, sequences.length, ops::Rotation::kForward, inputs.k);
-  }
+  rotate(sequences, ops::Rotation::kForward, inputs.q, inputs.k);
   ops::AttentionSpec spec = spec_;
   spec.document_start = sequences.document_start;
   saved.out = Tensor::empty_like(saved.qkv, {saved.qkv.rows(), heads_ * head_dim_});
@@ -137,6 +154,7 @@ Tensor GroupedQueryAttention::forward(const Tensor& x, const SequenceBatch& sequ
 Tensor GroupedQueryAttention::backward(const Tensor& dy, const Tensor& x,
                                        const SequenceBatch& sequences, Attention::Saved& base) {
   auto& saved = dynamic_cast<Saved&>(base);
+  if (q_norm_ && !saved.qk) remake_heads(sequences, saved);
   const Tensor dout = out_.backward(dy, saved.out);
   const Heads inputs = attention_inputs(saved);
   Tensor dqkv = Tensor::empty_like(saved.qkv);
@@ -146,10 +164,7 @@ Tensor GroupedQueryAttention::backward(const Tensor& dy, const Tensor& x,
   ops::attention_backward(ops::heads_of(dout, heads_), inputs.q, inputs.k, inputs.v,
                           ops::heads_of(saved.out, heads_), saved.lse, sequences.batch, spec,
                           gradients.q, gradients.k, gradients.v);
-  if (sequences.rope.cos) {
-    ops::rope(sequences.rope, sequences.length, ops::Rotation::kBackward, gradients.q);
-    ops::rope(sequences.rope, sequences.length, ops::Rotation::kBackward, gradients.k);
-  }
+  rotate(sequences, ops::Rotation::kBackward, gradients.q, gradients.k);
   if (q_norm_) backward_normalize_heads(saved, dqkv);
   saved = {};
   return qkv_.backward(dqkv, x);

@@ -19,12 +19,13 @@ class GroupedQueryAttention final : public Attention {
  public:
   struct Saved final : Attention::Saved {
     Tensor qkv;                     // (N, (H + 2G) K / P): [q | k | v]; rotated unless qk_norm
-    Tensor qk;                      // (N, (H + G) K / P): normalised and rotated; qk_norm only
     std::vector<Norm::Saved> norm;  // one each head of q, then of k; qk_norm only
-    Tensor out;                     // (N, H V / P)
-    Tensor lse;                     // (B, H / P, T)
+    Tensor qk;   // (N, (H + G) K / P): normalised and rotated; qk_norm only; empty: remade from qkv
+    Tensor out;  // (N, H V / P)
+    Tensor lse;  // (B, H / P, T)
 
-    void drop_remakeable() override {}
+    // Remaking qk costs two passes over it, the norm and the rotation, and no matrix product.
+    void drop_remakeable() override { qk = {}; }
   };
 
   GroupedQueryAttention(const std::string& prefix, const ModelConfig& config,
@@ -47,7 +48,14 @@ class GroupedQueryAttention final : public Attention {
   Heads heads_of_packed(const Tensor& packed) const;
   // The heads the op sees: those of qkv, with q and k from qk where they were normalised.
   Heads attention_inputs(const Saved& saved) const;
+  // Of one head of q, then of k.
+  const Norm& norm_of(std::int64_t head) const { return head < heads_ ? *q_norm_ : *k_norm_; }
+  Tensor columns_of(std::int64_t head, const Tensor& packed) const {
+    return packed.column_slice(head * head_dim_, (head + 1) * head_dim_);
+  }
+  Tensor make_qk(const Saved& saved) const;
   void normalize_heads(Saved& saved) const;
+  void remake_heads(const SequenceBatch& sequences, Saved& saved) const;
   void backward_normalize_heads(const Saved& saved, Tensor& dqkv);
 
   std::int64_t heads_;     // H / P

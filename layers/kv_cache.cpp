@@ -8,10 +8,12 @@ namespace polyhead {
 
 namespace {
 
-// Key and value heads of this size and number in place of whatever the model has.
+// Key and value heads of this size and number in place of whatever the model has. Latent attention
+// rotates a part of its own; whole heads turn in pairs, so an odd size is rounded up.
 ModelConfig grouped_form(const ModelConfig& config, std::int64_t groups) {
   ModelConfig result = config;
-  result.kv_channels = config.value_dim();
+  result.kv_channels = config.value_dim() + (config.is_latent() ? config.value_dim() % 2 : 0);
+  result.mla_norm_epsilon = ModelConfig().mla_norm_epsilon;
   result.num_query_groups = groups;
   result.q_lora_rank = result.kv_lora_rank = std::nullopt;
   result.qk_head_dim = result.qk_pos_emb_head_dim = result.v_head_dim = std::nullopt;
@@ -20,6 +22,7 @@ ModelConfig grouped_form(const ModelConfig& config, std::int64_t groups) {
   return result;
 }
 
+// Without what latent attention has no place for: biases, norms of heads, other positions.
 ModelConfig latent_form(const ModelConfig& config) {
   ModelConfig result = config;
   result.window_size.reset();
@@ -30,6 +33,9 @@ ModelConfig latent_form(const ModelConfig& config) {
   result.qk_pos_emb_head_dim = 64;
   result.num_query_groups.reset();
   result.kv_channels.reset();
+  result.add_bias_linear = result.add_qkv_bias = result.qk_norm = false;
+  result.position_embedding = PositionEmbedding::kRope;
+  result.rotary_percent = 1.0;
   return result;
 }
 

@@ -57,12 +57,16 @@ void Norm::forward(const Tensor& x, Tensor& y, Saved& saved) const {
 
 Tensor Norm::remake(const Tensor& x, const Saved& saved) const {
   Tensor y = Tensor::empty_like(x, {x.rows(), x.cols()});
+  remake(x, saved, y);
+  return y;
+}
+
+void Norm::remake(const Tensor& x, const Saved& saved, Tensor& y) const {
   if (bias_) {
     ops::layer_norm_apply(x, weight_.value, bias_->value, saved.statistics, y);
   } else {
     ops::rms_norm_apply(x, weight_.value, form_, saved.statistics, y);
   }
-  return y;
 }
 
 void Norm::backward(const Tensor& dy, const Tensor& x, const Saved& saved, Tensor& dx) {

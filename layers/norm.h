@@ -30,6 +30,7 @@ class Norm {
   void forward(const Tensor& x, Tensor& y, Saved& saved) const;
   // y again, bitwise, from what was saved.
   Tensor remake(const Tensor& x, const Saved& saved) const;
+  void remake(const Tensor& x, const Saved& saved, Tensor& y) const;
   // dx may be dy.
   void backward(const Tensor& dy, const Tensor& x, const Saved& saved, Tensor& dx);
 

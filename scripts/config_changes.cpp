@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <sstream>
 
+#include "data/blend.h"
 #include "framework/error.h"
 
 namespace polyhead {
@@ -28,17 +29,23 @@ std::vector<Line> lines_of(const TrainConfig& config) {
   return lines;
 }
 
-// Whether a change would make another run of it. Paths of data may change, the data may not: their
-// fingerprints are compared apart.
-bool belongs_to_the_run(const std::string& key, const TrainConfig& config) {
-  if (key.starts_with("model.")) return true;
+std::vector<double> shares_of(const std::vector<DataSource>& sources) {
+  std::vector<double> weights;
+  for (const DataSource& source : sources) weights.push_back(source.weight);
+  return normalized(weights);
+}
+
+// Whether a changed key decides which tokens sample n holds, and which of them are learnt. Paths of
+// data may change, the data may not: their fingerprints are compared apart.
+bool decides_samples(const std::string& key, const TrainConfig& before, const TrainConfig& after) {
+  if (key == "data.train") return shares_of(before.data.train) != shares_of(after.data.train);
   if (key == "data.sequence_length" || key == "data.sample_order" || key == "data.split" ||
       key == "data.eod_mask_loss" || key == "data.attend_across_documents" ||
       key == "training.seed") {
     return true;
   }
   // Megatron's order is made for one number of samples.
-  return config.data.sample_order == SampleOrder::kMegatron &&
+  return before.data.sample_order == SampleOrder::kMegatron &&
          (key == "training.train_steps" || key == "training.global_batch_size");
 }
 
@@ -62,21 +69,27 @@ std::vector<ConfigChange> config_changes(const TrainConfig& before, const TrainC
   return changes;
 }
 
+bool same_samples(const TrainConfig& before, const TrainConfig& after) {
+  return std::ranges::none_of(config_changes(before, after), [&](const ConfigChange& change) {
+    return decides_samples(change.key, before, after);
+  });
+}
+
 std::vector<ConfigChange> require_same_run(const TrainConfig& before, const TrainConfig& after) {
   std::string refused;
   std::vector<ConfigChange> allowed;
   for (ConfigChange& change : config_changes(before, after)) {
-    if (belongs_to_the_run(change.key, before)) {
+    if (change.key.starts_with("model.") || decides_samples(change.key, before, after)) {
       refused += "\n  " + change.describe();
     } else {
       allowed.push_back(std::move(change));
     }
   }
-  require(refused.empty(),
-          "--resume: the configuration is not that of the checkpoint:{}\nput the values back, or "
-          "train in another checkpoint.folder",
-          refused);
-  return allowed;
+  if (refused.empty()) return allowed;
+  throw ConfigurationError(
+      fmt::format("--resume: the configuration is not that of the checkpoint:{}\nput the values "
+                  "back, or train in another checkpoint.folder",
+                  refused));
 }
 
 }  // namespace polyhead

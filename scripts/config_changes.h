@@ -20,9 +20,13 @@ struct ConfigChange {
 // Every key whose resolved value differs, in the order of the file.
 std::vector<ConfigChange> config_changes(const TrainConfig& before, const TrainConfig& after);
 
-// Throws one Error that names every change under which the checkpoint would not be continued but
-// mixed with another run: the model, and what decides which tokens sample n holds. Returns the
-// others.
+// Whether sample n of one configuration is that of the other, on the same datasets in the same
+// order.
+bool same_samples(const TrainConfig& before, const TrainConfig& after);
+
+// Throws one ConfigurationError that names every change under which the checkpoint would not be
+// continued but mixed with another run: the model, and what decides which tokens sample n holds.
+// Returns the others.
 std::vector<ConfigChange> require_same_run(const TrainConfig& before, const TrainConfig& after);
 
 }  // namespace polyhead

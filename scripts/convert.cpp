@@ -8,6 +8,7 @@
 #include "framework/checkpoint/checkpoint_folder.h"
 #include "layers/conversion/convert_checkpoint.h"
 #include "layers/huggingface/config_json.h"
+#include "scripts/rank_0.h"
 #include "scripts/train_config.h"
 
 namespace polyhead {
@@ -84,9 +85,7 @@ void add_convert_command(CLI::App& app, const Communicator& world) {
   command->add_option("--out", options->destination, "folder of the result, which must not exist")
       ->required();
   command->callback([options, &world] {
-    run_on_all_ranks(world, [&] {
-      if (world.rank() == 0) std::printf("%s\n", convert(*options).c_str());
-    });
+    run_on_rank_0(world, [&] { std::printf("%s\n", convert(*options).c_str()); });
   });
 }
 

@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <filesystem>
 #include <map>
 #include <memory>
 
@@ -27,8 +28,14 @@ struct Arguments {
 
 void run(Arguments arguments, const Communicator& world) {
   arguments.options.method = kMethods.at(arguments.method);
+  const std::filesystem::path folder = std::filesystem::path(arguments.out).parent_path();
+  require(folder.empty() || std::filesystem::is_directory(folder),
+          "--out {}: there is no folder {}; make it first", arguments.out, folder.string());
   std::optional<IndexedDataset> dataset;
-  run_on_all_ranks(world, [&] { dataset.emplace(arguments.data); });
+  run_on_all_ranks(world, [&] {
+    dataset.emplace(arguments.data);
+    if (world.rank() == 0) dataset->fingerprint();  // refuses altered files
+  });
   std::vector<CheckpointEvaluation> evaluations;
   for (const std::string& checkpoint : arguments.checkpoints) {
     evaluations.push_back(evaluate_checkpoint(checkpoint, *dataset, arguments.options, world));

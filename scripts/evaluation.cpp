@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <limits>
 #include <numeric>
 #include <span>
 #include <vector>
@@ -205,6 +206,12 @@ CheckpointEvaluation evaluate_checkpoint(const std::filesystem::path& checkpoint
   evaluation.kv_cache_bytes_per_token =
       kv_cache_bytes_per_token(config.model, 1, kBytesPerCacheElement);
   evaluation.context = options.context.value_or(config.data.sequence_length);
+  const std::int64_t most_positions = config.model.position_embedding == PositionEmbedding::kLearned
+                                          ? *config.model.max_position_embeddings
+                                          : std::numeric_limits<std::int32_t>::max();
+  require(1 <= evaluation.context && evaluation.context <= most_positions,
+          "--context {}: must lie between 1 and the {} positions that {} has", evaluation.context,
+          most_positions, checkpoint.string());
   const bool rolling = options.method == WindowMethod::kRolling;
   require(!rolling || !options.stride,
           "--stride {}: rolling windows follow each other without a gap; leave it out",

@@ -9,6 +9,7 @@
 #include "framework/error.h"
 #include "scripts/commands.h"
 #include "scripts/inspection_report.h"
+#include "scripts/rank_0.h"
 #include "scripts/train_config.h"
 
 namespace polyhead {
@@ -56,16 +57,13 @@ void add_inspect_command(CLI::App& app, const Communicator& world) {
   command->add_option("source", arguments->source, "A configuration, a checkpoint, or a run folder")
       ->required();
   command->add_option("--set", arguments->overrides, "section.key=value, over the file's")
-      ->take_all();
+      ->take_all()
+      ->allow_extra_args(false);
   command->add_option("--tp", arguments->tensor_parallel_size,
                       "Tensor-parallel ranks (default: the configuration's)");
   command->add_option("--context", arguments->context,
                       "Tokens in the KV cache (default: the sequence length)");
-  command->callback([arguments, &world] {
-    run_on_all_ranks(world, [&] {
-      if (world.rank() == 0) run(*arguments);
-    });
-  });
+  command->callback([arguments, &world] { run_on_rank_0(world, [&] { run(*arguments); }); });
 }
 
 }  // namespace polyhead

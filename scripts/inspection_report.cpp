@@ -154,7 +154,7 @@ std::string inspection_report(const ModelConfig& config, const InspectionOptions
     problems += fmt::format("{}{}: model.{}: {}", problems.empty() ? "" : "\n", options.source,
                             violation.key, violation.message);
   }
-  if (!problems.empty()) throw Error(problems);
+  if (!problems.empty()) throw ConfigurationError(problems);
 
   const std::vector<ParameterShape> shapes = parameter_shapes(config, ranks);
   return fmt::format(

@@ -22,7 +22,7 @@ std::string attention_reason(const ModelConfig& config);
 // "layers 0, 2, ..., 40: 4096 tokens; layers 1, 3, ..., 41: global".
 std::string window_table(const ModelConfig& config);
 
-// Throws Error where the configuration breaks a rule for these ranks.
+// Throws ConfigurationError where the configuration breaks a rule for these ranks.
 std::string inspection_report(const ModelConfig& config, const InspectionOptions& options);
 
 }  // namespace polyhead

@@ -11,9 +11,10 @@
 #   --hostfile FILE  run on these machines (mpirun's format); needs --threads or OMP_NUM_THREADS
 #   --dry-run        print the mpirun command and stop
 #
-# Signals to this script: USR1 is passed on (save and go on). The first TERM or INT (Ctrl-C) reaches
-# the ranks as USR2 (finish the step, save, exit 0), because mpirun itself would kill them one second
-# after it is told to end; a second one ends the job at once. The exit status is the program's.
+# Signals to this script: USR1 is passed on (save and go on), and so is USR2 (finish the step, save,
+# exit 0). The first TERM or INT (Ctrl-C) reaches the ranks as USR2 too, because mpirun itself would
+# kill them one second after it is told to end; a second one ends the job at once. The exit status is
+# the program's.
 set -euo pipefail
 
 die() {
@@ -45,6 +46,8 @@ while [ $# -gt 0 ]; do
   esac
 done
 [ $# -gt 0 ] || die "no program given (launch.sh --help)"
+# mpirun --quiet below would not say so.
+command -v "$1" > /dev/null || die "$1 is not a program; correct the path, or build it first"
 [[ $ranks =~ ^[1-9][0-9]*$ ]] || die "-n $ranks is not a positive number"
 [[ -z $threads || $threads =~ ^[1-9][0-9]*$ ]] || die "--threads $threads is not a positive number"
 [[ -z $hostfile || -r $hostfile ]] || die "--hostfile $hostfile cannot be read"
@@ -86,51 +89,59 @@ fi
 export OMP_NUM_THREADS=$threads
 prefer_avx512_kernels
 
+exported=(OMP_NUM_THREADS)
+[ -z "${OPENBLAS_CORETYPE:-}" ] || exported+=(OPENBLAS_CORETYPE)
+# The ranks cannot see where mpirun's own output goes.
+if [ -t 1 ]; then
+  export POLYHEAD_TERMINAL=1
+  exported+=(POLYHEAD_TERMINAL)
+fi
+
 command=(mpirun -n "$ranks")
 if mpirun --version 2>&1 | grep -q 'Open MPI\|Open-MPI'; then
-  kind=openmpi
+  save_and_stop=USR2
   # --quiet: the program tells what went wrong; mpirun's paragraphs about it would bury that. Not
   # bound: threads of a rank would share one core.
-  command+=(--quiet --bind-to none -x OMP_NUM_THREADS)
-  [ -z "${OPENBLAS_CORETYPE:-}" ] || command+=(-x OPENBLAS_CORETYPE)
+  command+=(--quiet --bind-to none)
+  for variable in "${exported[@]}"; do command+=(-x "$variable"); done
   [ "$oversubscribe" = no ] || command+=(--oversubscribe)
   [ -z "$hostfile" ] || command+=(--hostfile "$hostfile")
   if [ "$(id -u)" -eq 0 ]; then
     export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
   fi
 else
-  kind=mpich # passes the environment on, and waits for ranks that were told to end
+  # MPICH passes the environment on. TERM too, and waits for the ranks; USR2 would end mpirun alone.
+  save_and_stop=TERM
   command+=(-bind-to none)
   [ -z "$hostfile" ] || command+=(-f "$hostfile")
 fi
 command+=("$@")
 
 if [ "$dry_run" = yes ]; then
-  printf 'OMP_NUM_THREADS=%s %s' "$OMP_NUM_THREADS" \
-    "${OPENBLAS_CORETYPE:+OPENBLAS_CORETYPE=$OPENBLAS_CORETYPE }"
+  for variable in "${exported[@]}"; do printf '%s=%q ' "$variable" "${!variable}"; done
   printf '%q ' "${command[@]}"
   printf '\n'
   exit 0
 fi
 
-# In a session of its own: a Ctrl-C at the terminal then reaches this script alone.
-setsid "${command[@]}" <&0 &
-mpirun_pid=$!
-
+mpirun_pid=
 # shellcheck disable=SC2317  # called by the traps
 pass_on() { kill -s "$1" "$mpirun_pid" 2> /dev/null || true; }
-first_stop=USR2
-[ "$kind" = openmpi ] || first_stop=TERM
+next_stop=$save_and_stop
 # shellcheck disable=SC2317
 stop() {
-  pass_on "$first_stop"
-  first_stop=TERM
+  pass_on "$next_stop"
+  next_stop=TERM
   stopped=yes
 }
 stopped=no
 trap stop TERM INT
 trap 'pass_on USR1' USR1
-trap 'pass_on USR2' USR2
+trap 'pass_on "$save_and_stop"' USR2
+
+# In a session of its own: a Ctrl-C at the terminal then reaches this script alone.
+setsid "${command[@]}" <&0 &
+mpirun_pid=$!
 
 # Open MPI 4 locks up when a rank dies in the moment it connects: mpirun then never collects the dead.
 # Ends a job in which a dead rank lies about for three seconds.
@@ -151,15 +162,12 @@ end_locked_up_job &
 guard_pid=$!
 trap 'kill "$guard_pid" 2> /dev/null || true' EXIT
 
-# A signal ends `wait` early; the job goes on.
+# Not `wait` at once: bash 5.2 may lose the status of a child that ends while a signal interrupts it.
+while kill -0 "$mpirun_pid" 2> /dev/null; do sleep 0.1; done
 status=0
-while true; do
-  status=0
-  wait "$mpirun_pid" || status=$?
-  kill -0 "$mpirun_pid" 2> /dev/null || break
-done
-if [ "$status" -gt 128 ] && [ "$stopped" = no ]; then
-  echo "launch.sh: a rank was ended by signal $((status - 128))" \
-    "($(kill -l $((status - 128)) 2> /dev/null || echo unknown))" >&2
+wait "$mpirun_pid" || status=$?
+signal=$((status - 128))
+if [ "$signal" -gt 0 ] && [ "$stopped" = no ] && name=$(kill -l "$signal" 2> /dev/null); then
+  echo "launch.sh: a rank was ended by signal $signal ($name)" >&2
 fi
 exit "$status"

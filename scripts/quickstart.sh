@@ -8,9 +8,36 @@
 # Trains multi-head attention, converts it to grouped-query and multi-query attention, heals both by a
 # few uptraining steps, continues the parent for the same steps (the fair comparison), trains latent
 # attention and a sliding window of the same size from scratch, and scores all on the held-out text.
-# What is done already is not done again: after an interruption, start it again.
+# What is done already is not done again: after an interruption, start it again. Text goes to text/,
+# checkpoints and table to runs/; both belong to one source.
 set -euo pipefail
+
+die() {
+  echo "quickstart.sh: $*" >&2
+  exit 1
+}
+
+own_text=
+if [ $# -gt 0 ]; then
+  own_text=$(realpath -e -- "$1" 2> /dev/null) || die "$1: no such file or folder"
+  if [ -d "$own_text" ]; then
+    own_files=("$own_text"/*.txt)
+    [ "${#own_files[@]}" -ge 2 ] || die "$1 needs two .txt files or more, one to hold out"
+  else
+    [ -r "$own_text" ] || die "$1 cannot be read"
+    own_lines=$(wc -l < "$own_text")
+    [ "$own_lines" -ge 10 ] || die "$1 has $own_lines lines; a tenth of 10 or more is held out"
+  fi
+fi
 cd "$(dirname "$0")/.."
+
+readonly austen="Jane Austen's novels"
+readonly source=${own_text:-$austen}
+if [ -e text/austen_train.idx ] || [ -e text/source ]; then
+  earlier=$(cat text/source 2> /dev/null || echo "$austen")
+  [ "$source" = "$earlier" ] ||
+    die "text/ and runs/ are those of $earlier; move both away to begin with $source"
+fi
 
 readonly books=text/books
 readonly results=runs/quickstart
@@ -26,9 +53,8 @@ fetch_austen() {
   mkdir -p "$package" text/held_out
   say "fetching the novels (Debian package r-cran-janeaustenr)"
   (cd "$package" && apt-get -qq download r-cran-janeaustenr 2> /dev/null) || {
-    echo "quickstart.sh: apt-get cannot download r-cran-janeaustenr; run apt-get update, or pass a" \
-      "file or folder of your own text: scripts/quickstart.sh FOLDER" >&2
-    exit 1
+    die "apt-get cannot download r-cran-janeaustenr; run apt-get update, or pass a file or folder of" \
+      "your own text: scripts/quickstart.sh FOLDER"
   }
   dpkg -x "$package"/r-cran-janeaustenr_*.deb "$package"
   build/release/scripts/extract_austen \
@@ -38,19 +64,12 @@ fetch_austen() {
 
 take_own_text() {
   mkdir -p "$books" text/held_out
-  if [ -d "$1" ]; then
-    local files=("$1"/*.txt)
-    [ "${#files[@]}" -ge 2 ] || {
-      echo "quickstart.sh: $1 needs two .txt files or more, one to hold out" >&2
-      exit 1
-    }
-    cp "${files[@]:0:${#files[@]}-1}" "$books/"
-    cp "${files[-1]}" text/held_out/
+  if [ -d "$own_text" ]; then
+    cp -- "${own_files[@]:0:${#own_files[@]}-1}" "$books/"
+    cp -- "${own_files[-1]}" text/held_out/
   else
-    local lines
-    lines=$(wc -l < "$1")
-    head -n $((lines - lines / 10)) "$1" > "$books/train.txt"
-    tail -n $((lines / 10)) "$1" > text/held_out/held_out.txt
+    head -n $((own_lines - own_lines / 10)) "$own_text" > "$books/train.txt"
+    tail -n $((own_lines / 10)) "$own_text" > text/held_out/held_out.txt
   fi
 }
 
@@ -58,7 +77,8 @@ train() { # FOLDER CONFIG [ARGUMENTS]
   local folder=runs/$1 config=$2
   shift 2
   local resume=()
-  [ ! -e "$folder/latest" ] || resume=(--resume)
+  # Not by `latest`: it may be missing after an interruption, and the checkpoints count.
+  if compgen -G "$folder/step_*[0-9]" > /dev/null; then resume=(--resume); fi
   scripts/launch.sh -n "$ranks" "$polyhead" train "configs/$config.yaml" \
     --set "checkpoint.folder=$folder" --set training.log_interval=10 "${resume[@]}" "$@"
 }
@@ -81,7 +101,9 @@ cmake --build --preset release >> build.log 2>&1 || { tail -n 40 build.log >&2; 
 rm build.log
 
 if [ ! -e text/austen_validation.idx ]; then
-  if [ $# -gt 0 ]; then take_own_text "$1"; else fetch_austen; fi
+  mkdir -p text
+  echo "$source" > text/source
+  if [ -n "$own_text" ]; then take_own_text; else fetch_austen; fi
   say "tokenizing"
   "$polyhead" tokenize "$books" --output text/austen_train --train-sentencepiece 4096
   "$polyhead" tokenize text/held_out --output text/austen_validation \
@@ -110,7 +132,7 @@ scripts/launch.sh -n "$ranks" "$polyhead" evaluate runs/quickstart_mha runs/quic
   runs/quickstart_gqa_converted runs/quickstart_gqa_uptrained \
   runs/quickstart_mqa_converted runs/quickstart_mqa_uptrained \
   runs/quickstart_mla runs/quickstart_swa \
-  --data text/austen_validation --stride 256 --out "$results"
+  --data text/austen_validation --windows rolling --out "$results"
 
 parent=$(bits_per_byte mha)
 continued=$(bits_per_byte mha_continued)
@@ -122,4 +144,4 @@ for attention in gqa mqa; do
              "continued parent\n", name, converted - parent,
              100 * (converted - uptrained) / (converted - continued) }'
 done
-echo "The table is in $results.md and $results.json."
+echo "The table is in $results.md and $results.json; all took $((SECONDS / 60)) min $((SECONDS % 60)) s."

@@ -1,6 +1,7 @@
 #include "scripts/run_start.h"
 
 #include "framework/checkpoint/checkpoint_folder.h"
+#include "scripts/rank_0.h"
 #include "scripts/uptraining.h"
 
 namespace polyhead {
@@ -8,14 +9,12 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// Rank 0 looks for a folder, all ranks learn of it, or of why there is none.
-template <class Look>
-fs::path find_on_rank_0(const Communicator& world, Look&& look) {
-  std::string found;
-  run_on_all_ranks(world, [&] {
-    if (world.rank() == 0) found = look().string();
-  });
-  return world.all_gather_strings(found).front();
+fs::path find_source(const std::string& source) {
+  try {
+    return resolve_checkpoint(source);
+  } catch (const Error& error) {
+    fail("uptrain.source: {}", error.what());
+  }
 }
 
 void require_valid(const TrainConfig& config, int ranks) {
@@ -23,8 +22,9 @@ void require_valid(const TrainConfig& config, int ranks) {
   for (const RuleViolation& violation : validate(config, ranks)) {
     problems += fmt::format("\n  {}: {}", violation.key, violation.message);
   }
-  require(problems.empty(), "uptrain.source: {} does not fit this configuration:{}",
-          config.uptrain->source, problems);
+  if (problems.empty()) return;
+  throw ConfigurationError(fmt::format("uptrain.source: {} does not fit this configuration:{}",
+                                       config.uptrain->source, problems));
 }
 
 TrainConfig saved_config(const TrainerState& state, const fs::path& checkpoint) {
@@ -49,14 +49,14 @@ RunStart prepare_run(TrainConfig config, bool resume, const Communicator& world)
   start.config = std::move(config);
   if (resume) {
     start.kind = RunStart::Kind::kResume;
-    start.checkpoint = find_on_rank_0(world, [&] {
+    start.checkpoint = told_by_rank_0(world, [&] {
       return newest_good_checkpoint(
           run, [&](const std::string& problem) { start.damage.push_back(problem); });
     });
   } else if (start.config.uptrain) {
     start.kind = RunStart::Kind::kUptrain;
     start.checkpoint =
-        find_on_rank_0(world, [&] { return resolve_checkpoint(start.config.uptrain->source); });
+        told_by_rank_0(world, [&] { return find_source(start.config.uptrain->source); });
   }
   if (start.config.uptrain) {
     const TrainerState state = read_trainer_state(start.checkpoint);

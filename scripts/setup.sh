@@ -8,30 +8,32 @@
 # Without root, put the same libraries under a prefix of your own and name it at configure time:
 #
 #   conda   conda create -p ~/polyhead-deps -c conda-forge gxx cmake ninja openmpi libopenblas \
-#             yaml-cpp cli11 nlohmann_json spdlog fmt xsimd xxhash libsentencepiece zlib gtest \
+#             yaml-cpp cli11 nlohmann_json fmt xsimd xxhash libsentencepiece zlib gtest \
 #             benchmark
-#   spack   spack install openmpi openblas yaml-cpp cli11 nlohmann-json spdlog fmt xsimd xxhash \
+#   spack   spack install openmpi openblas yaml-cpp cli11 nlohmann-json fmt xsimd xxhash \
 #             sentencepiece googletest benchmark, and spack view symlink ~/polyhead-deps of them
 #   apt     single packages: apt-get download libcli11-dev && dpkg -x libcli11-dev*.deb \
 #             ~/polyhead-deps, whose libraries are under ~/polyhead-deps/usr
 #
 #   cmake --preset release -DCMAKE_PREFIX_PATH=$HOME/polyhead-deps
 #
-# MPI, sentencepiece and zlib may be missing: CMake then names the feature that goes.
+# MPI, sentencepiece and zlib may be missing: CMake then names the feature that goes. Another CBLAS
+# than OpenBLAS is chosen by -DBLA_VENDOR=..., such as FLAME for BLIS (libblis-dev).
 set -euo pipefail
 
 packages=(
   g++ cmake ninja-build
   libopenmpi-dev openmpi-bin # several ranks
   libopenblas-dev
-  libyaml-cpp-dev libcli11-dev nlohmann-json3-dev libspdlog-dev libfmt-dev
+  libyaml-cpp-dev libcli11-dev nlohmann-json3-dev libfmt-dev
   libxsimd-dev libxxhash-dev zlib1g-dev
   libsentencepiece-dev # tokenizers
+  procps # scripts/launch.sh and the tests look at processes
   libgtest-dev libgmock-dev libbenchmark-dev
 )
 case ${1:-} in
   '') ;;
-  --developer) packages+=(ccache clang-format-14 shellcheck strace procps) ;;
+  --developer) packages+=(ccache clang-format-14 shellcheck strace) ;;
   -h | --help) sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p;}' "$0"; exit 0 ;;
   *) echo "setup.sh: unknown argument $1 (there is --developer)" >&2; exit 2 ;;
 esac

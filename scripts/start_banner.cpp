@@ -36,7 +36,7 @@ std::string describe_ranks(const Trainer& trainer) {
 
 }  // namespace
 
-std::vector<std::string> start_banner(Trainer& trainer) {
+std::vector<std::string> start_banner(Trainer& trainer, double peak_rate) {
   const TrainConfig& config = trainer.config();
   const TrainingConfig& training = config.training;
   const RankLayout& layout = trainer.layout();
@@ -56,7 +56,8 @@ std::vector<std::string> start_banner(Trainer& trainer) {
                   trainer.data().token_count(), training.global_batch_size,
                   config.data.sequence_length, training.micro_batch_size),
       fmt::format("ranks: {}", describe_ranks(trainer)),
-      fmt::format("BLAS: {}", trainer.state().environment.blas)};
+      fmt::format("BLAS: {}, peak of all ranks {:.3g} TFLOP/s (products of 1024 x 1024 in f32)",
+                  trainer.state().environment.blas, peak_rate * 1e-12)};
   const std::vector<std::string> ranks = layout.world.all_gather_strings(fmt::format(
       "{} threads on processors {} of {}", omp_get_max_threads(), processor_mask(), host_name()));
   for (std::size_t rank = 0; rank < ranks.size(); ++rank) {

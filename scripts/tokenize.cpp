@@ -6,8 +6,9 @@
 #include <CLI/CLI.hpp>
 #include <memory>
 
-#include "framework/comm/communicator.h"
+#include "data/dataset_lock.h"
 #include "framework/error.h"
+#include "scripts/rank_0.h"
 
 namespace polyhead {
 namespace {
@@ -21,6 +22,7 @@ struct Arguments {
 
 void run(const Arguments& arguments) {
   const TokenizeOptions& options = arguments.options;
+  const DatasetLock lock(options.output);
   std::string tokenizer_name = arguments.tokenizer;
   if (arguments.train_vocab_size > 0) {
     const bool beside = arguments.model_prefix.empty();
@@ -65,11 +67,7 @@ void add_tokenize_command(CLI::App& app, const Communicator& world) {
                       "Plain text: a line equal to this ends a document (default: one per file)");
   command->add_flag("--append-eod,!--no-append-eod", options.append_eod,
                     "End each document with the end-of-document token (default)");
-  command->callback([arguments, &world] {
-    run_on_all_ranks(world, [&] {
-      if (world.rank() == 0) run(*arguments);
-    });
-  });
+  command->callback([arguments, &world] { run_on_rank_0(world, [&] { run(*arguments); }); });
 }
 
 }  // namespace polyhead

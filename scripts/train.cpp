@@ -14,6 +14,7 @@
 #include "framework/run/signals.h"
 #include "layers/flops.h"
 #include "scripts/commands.h"
+#include "scripts/peak_rate.h"
 #include "scripts/run_start.h"
 #include "scripts/start_banner.h"
 #include "scripts/trainer.h"
@@ -30,7 +31,7 @@ bool due(std::int64_t step, std::int64_t interval) {
   return interval > 0 && step % interval == 0;
 }
 
-// Counts updates that were skipped, and ends the run when too many follow each other.
+// Ends the run when too many skipped updates follow each other.
 class SkippedSteps {
  public:
   explicit SkippedSteps(std::int64_t most_in_a_row) : most_in_a_row_(most_in_a_row) {}
@@ -40,7 +41,6 @@ class SkippedSteps {
       in_a_row_ = 0;
       return;
     }
-    ++total_;
     ++in_a_row_;
     require(in_a_row_ <= most_in_a_row_,
             "step {}: {}; {} updates in a row were skipped and training.max_consecutive_skipped_"
@@ -48,21 +48,19 @@ class SkippedSteps {
             "the last checkpoint",
             step, result.problem, in_a_row_, most_in_a_row_);
   }
-  std::int64_t total() const { return total_; }
 
  private:
   std::int64_t most_in_a_row_;
   std::int64_t in_a_row_ = 0;
-  std::int64_t total_ = 0;
 };
 
 StepRecord step_record(const Trainer& trainer, const StepResult& result, const Progress& progress,
-                       std::int64_t skipped) {
+                       double peak_rate) {
   const TrainConfig& config = trainer.config();
   const auto tokens_per_step =
       static_cast<double>(config.training.global_batch_size * config.data.sequence_length);
   const double speed = tokens_per_step / progress.mean_step_seconds();
-  const double flops = training_flops_per_token(config.model, config.data.sequence_length);
+  const double rate = speed * training_flops_per_token(config.model, config.data.sequence_length);
   return {.step = trainer.state().step,
           .total_steps = config.training.train_steps,
           .loss = result.loss,
@@ -71,10 +69,11 @@ StepRecord step_record(const Trainer& trainer, const StepResult& result, const P
           .tokens = trainer.state().tokens,
           .seconds = progress.step_seconds(),
           .tokens_per_second = speed,
-          .teraflops = flops * speed * 1e-12,
+          .teraflops = rate * 1e-12,
+          .share_of_peak = rate / peak_rate,
           .elapsed_seconds = progress.elapsed_seconds(),
           .remaining_seconds = progress.remaining_seconds(),
-          .skipped_steps = skipped};
+          .skipped_steps = trainer.state().step - trainer.optimizer().updates()};
 }
 
 std::string describe_memory() {
@@ -99,10 +98,21 @@ void save(Trainer& trainer, RunLog& log) {
            fmt::format("saved {} in {:.1f} s", folder.string(), now() - begin));
 }
 
+std::string describe_end(const Trainer& trainer) {
+  const TrainConfig& config = trainer.config();
+  return fmt::format("step {} of {}: nothing left to do; raise {} to train on",
+                     trainer.state().step, config.training.train_steps,
+                     config.uptrain ? "uptrain.steps, fraction or tokens" : "training.train_steps");
+}
+
 // The life of a run between its start and its end.
-void train_steps(Trainer& trainer, RunLog& log, Signals& signals) {
+void train_steps(Trainer& trainer, RunLog& log, Signals& signals, double peak_rate) {
   const TrainingConfig& training = trainer.config().training;
   const std::int64_t save_interval = trainer.config().checkpoint.save_interval;
+  if (trainer.state().step >= training.train_steps) {
+    log.note(trainer.state().step, describe_end(trainer));
+    return;
+  }
   SkippedSteps skipped(training.max_consecutive_skipped_steps);
   const std::int64_t first_step = trainer.state().step + 1;
   Progress progress(first_step, training.train_steps, now());
@@ -117,7 +127,7 @@ void train_steps(Trainer& trainer, RunLog& log, Signals& signals) {
     skipped.add(result, step);
     if (step == first_step) log.note(step, describe_memory());
     if (due(step, training.log_interval) || step == training.train_steps) {
-      log.step(step_record(trainer, result, progress, skipped.total()));
+      log.step(step_record(trainer, result, progress, peak_rate));
     }
     if (due(step, training.eval_interval)) evaluate(trainer, log);
     if (due(step, training.replica_check_interval)) trainer.check_replicas();
@@ -150,7 +160,7 @@ std::vector<std::string> load_weights(const RunStart& start, Trainer& trainer) {
       notes.push_back(fmt::format("weights of {}", from));
       break;
     case RunStart::Kind::kResume:
-      for (const std::string& change : trainer.resume(start.checkpoint)) {
+      for (const std::string& change : trainer.resume(start.checkpoint, Hashes::kVerified)) {
         notes.push_back("warning: " + change + "; the continuation may not be bitwise the same");
       }
       notes.push_back(fmt::format("resumed {}", from));
@@ -173,8 +183,9 @@ void train(const TrainArguments& arguments, const Communicator& world) {
   });
   const RunStart start = prepare_run(config, arguments.resume, world);
   Trainer trainer(start.config, world);
-  trainer.require_free_space();
   const std::vector<std::string> notes = load_weights(start, trainer);
+  trainer.require_free_space();
+  const double peak_rate = measured_peak_rate(world);
 
   std::optional<RunLog> log;
   run_on_all_ranks(world, [&] {
@@ -182,9 +193,13 @@ void train(const TrainArguments& arguments, const Communicator& world) {
     log.emplace(run, resumed ? trainer.state().step : RunLog::kNewRun, writes);
     if (writes) replace_durably(run / "config.yaml", trainer.state().config);
   });
-  for (const std::string& line : start_banner(trainer)) log->note(trainer.state().step, line);
-  for (const std::string& line : notes) log->note(trainer.state().step, line);
-  train_steps(trainer, *log, signals);
+  const auto note = [&](const std::string& line) { log->note(trainer.state().step, line); };
+  for (const std::string& line : start_banner(trainer, peak_rate)) note(line);
+  for (const RuleViolation& warning : train_config_warnings(trainer.config())) {
+    note(fmt::format("warning: {}: {}", warning.key, warning.message));
+  }
+  for (const std::string& line : notes) note(line);
+  train_steps(trainer, *log, signals, peak_rate);
 }
 
 void add_train_command(CLI::App& app, const Communicator& world) {

@@ -4,7 +4,7 @@
 //                                                {"training.train_steps=10"}, world.size());
 //
 // Everything wrong with the file, the overrides and the rules between sections is reported in one
-// Error. configs/README.md lists every key.
+// ConfigurationError. configs/README.md lists every key.
 #pragma once
 
 #include <filesystem>
@@ -81,8 +81,9 @@ std::vector<RuleViolation> train_config_warnings(const TrainConfig& config);
 // Defaults that depend on other keys filled in: groups, head dimension, minimum learning rate, ...
 TrainConfig resolved(TrainConfig config);
 
-// Reads, overrides ("section.key=value"), resolves and validates; throws one Error that says all
-// that is wrong. With uptrain the model section must be absent: the model comes from the source.
+// Reads, overrides ("section.key=value"), resolves and validates; throws one ConfigurationError
+// that says all that is wrong. With uptrain the model section must be absent: the model comes from
+// the source.
 TrainConfig load_train_config(const std::filesystem::path& path,
                               const std::vector<std::string>& overrides,
                               std::optional<int> world_size);

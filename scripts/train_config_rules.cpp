@@ -69,7 +69,8 @@ std::vector<RuleViolation> checkpoint_rule_violations(const CheckpointConfig& c)
   return rules.violations();
 }
 
-std::vector<RuleViolation> uptrain_rule_violations(const UptrainConfig& c) {
+std::vector<RuleViolation> uptrain_rule_violations(const UptrainConfig& c,
+                                                   const OptimizerConfig& optimizer) {
   Rules rules("uptrain");
   rules.require(!c.source.empty(), "source", "got \"\"; must be the folder of a checkpoint");
   rules.require(c.fraction.has_value() + c.steps.has_value() + c.tokens.has_value() <= 1,
@@ -92,6 +93,14 @@ std::vector<RuleViolation> uptrain_rule_violations(const UptrainConfig& c) {
                 "got {}; is a share of the peak, greater than 0 and at most 1", ratio);
   rules.require(fraction >= 0 && fraction < 1, "rewarm_fraction",
                 "got {}; is a share of the steps, at least 0 and less than 1", fraction);
+  const double minimum = optimizer.min_learning_rate.value_or(0);
+  // A tenth of the peak may lie one rounding below peak / 10.
+  rules.require(c.learning_rate_mode == UptrainSchedule::kContinue ||
+                    ratio * optimizer.learning_rate >= minimum * (1 - 1e-12),
+                "rewarm_ratio",
+                "got {}; of learning_rate ({}) that is less than min_learning_rate ({}), to which "
+                "the rate then falls; use a larger share",
+                ratio, optimizer.learning_rate, minimum);
   return rules.violations();
 }
 
@@ -146,7 +155,7 @@ std::vector<RuleViolation> validate(const TrainConfig& config, std::optional<int
   append(all, optimizer_rule_violations(config.optimizer));
   append(all, training_rule_violations(config));
   append(all, checkpoint_rule_violations(config.checkpoint));
-  if (config.uptrain) append(all, uptrain_rule_violations(*config.uptrain));
+  if (config.uptrain) append(all, uptrain_rule_violations(*config.uptrain, config.optimizer));
   if (all.empty()) append(all, cross_rule_violations(config, world_size));
   return all;
 }

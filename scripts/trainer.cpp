@@ -10,6 +10,7 @@
 #include "layers/huggingface/config_json.h"
 #include "optim/gradients.h"
 #include "scripts/config_changes.h"
+#include "scripts/rank_0.h"
 #include "scripts/uptraining.h"
 
 namespace polyhead {
@@ -19,6 +20,7 @@ TrainingDataOptions data_options(const TrainConfig& config, DatasetPart part) {
   const DataConfig& data = config.data;
   const bool own_files = part == DatasetPart::kValidation && !data.validation.empty();
   return {.sources = own_files ? data.validation : data.train,
+          .key = own_files ? "data.validation" : "data.train",
           .split = own_files ? "" : data.split.value_or(""),
           .part = own_files ? DatasetPart::kTrain : part,
           .sequence_length = data.sequence_length,
@@ -39,9 +41,28 @@ TrainingData open_data(const Communicator& world, const TrainingDataOptions& opt
   return std::move(*data);
 }
 
-std::optional<TrainingData> open_validation(const Communicator& world, const TrainConfig& config) {
-  if (config.data.validation.empty() && !config.data.split) return std::nullopt;
-  return open_data(world, data_options(config, DatasetPart::kValidation));
+// Rank 0 reads the data, for all.
+std::string verified_fingerprint(const Communicator& world, const TrainingData& data) {
+  return told_by_rank_0(world,
+                        [&] { return fmt::format("{}", fmt::join(data.fingerprints(), ",")); });
+}
+
+// A dataset without a description knows no tokenizer.
+bool same_tokenizer(const std::string& one, const std::string& other) {
+  return one == other || one.empty() || other.empty();
+}
+
+// None where nothing will be evaluated.
+std::optional<TrainingData> open_validation(const Communicator& world, const TrainConfig& config,
+                                            const TrainingData& training) {
+  if (config.training.eval_interval == 0) return std::nullopt;
+  TrainingData data = open_data(world, data_options(config, DatasetPart::kValidation));
+  const std::string &own = data.tokenizer_fingerprint(), &other = training.tokenizer_fingerprint();
+  require(same_tokenizer(own, other),
+          "data.validation: was made with another tokenizer (fingerprint {}) than data.train "
+          "(fingerprint {}); tokenize it with the same",
+          own, other);
+  return data;
 }
 
 TrainConfig with_vocabulary(TrainConfig config, const TrainingData& data) {
@@ -80,7 +101,7 @@ Trainer::Trainer(const TrainConfig& config, const Communicator& world)
       parallel_(*layout_.tensor, config.parallel.sequence_parallel),
       data_(open_data(world, data_options(config, DatasetPart::kTrain))),
       config_(with_vocabulary(config, data_)),
-      validation_(open_validation(world, config_)),
+      validation_(open_validation(world, config_, data_)),
       model_(config_.model, config_.data.sequence_length, parallel_, DType::kF32,
              config_.training.recompute),
       store_(model_.parameters(), DType::kF32, Device::kCpu),
@@ -88,7 +109,8 @@ Trainer::Trainer(const TrainConfig& config, const Communicator& world)
       schedule_(learning_rate_schedule(config_)) {
   state_.seed = static_cast<std::uint64_t>(config_.training.seed);
   state_.config = to_yaml(config_);
-  state_.dataset_fingerprint = fmt::format("{}", fmt::join(data_.fingerprints(), ","));
+  state_.dataset_fingerprint = verified_fingerprint(world, data_);
+  if (validation_) verified_fingerprint(world, *validation_);
   state_.tokenizer_fingerprint = data_.tokenizer_fingerprint();
   state_.environment = {.blas = ops::blas_description(),
                         .threads = omp_get_max_threads(),
@@ -181,16 +203,16 @@ std::vector<NamedState> Trainer::moments() {
   return {{"exp_avg", optimizer_.first_moment()}, {"exp_avg_sq", optimizer_.second_moment()}};
 }
 
-TrainerState Trainer::load(const std::filesystem::path& checkpoint,
-                           std::vector<NamedState> states) {
-  TrainerState loaded = load_checkpoint(checkpoint, layout_.world, store_, states);
+TrainerState Trainer::load(const std::filesystem::path& checkpoint, std::vector<NamedState> states,
+                           Hashes hashes) {
+  TrainerState loaded = load_checkpoint(checkpoint, layout_.world, store_, states, hashes);
   optimizer_.set_updates(loaded.updates);
   state_.step = loaded.step;
   state_.tokens = loaded.tokens;
   return loaded;
 }
 
-std::vector<std::string> Trainer::resume(const std::filesystem::path& checkpoint) {
+std::vector<std::string> Trainer::resume(const std::filesystem::path& checkpoint, Hashes hashes) {
   const std::string name = checkpoint.string();
   const TrainerState saved = read_trainer_state(checkpoint);
   std::vector<std::string> changes;
@@ -202,7 +224,7 @@ std::vector<std::string> Trainer::resume(const std::filesystem::path& checkpoint
           "data.train: the datasets are not those of {} (fingerprint {}, now {}); put the files "
           "back, or train in another checkpoint.folder",
           name, saved.dataset_fingerprint, state_.dataset_fingerprint);
-  require(saved.tokenizer_fingerprint == state_.tokenizer_fingerprint,
+  require(same_tokenizer(saved.tokenizer_fingerprint, state_.tokenizer_fingerprint),
           "data.tokenizer: not the tokenizer of {} (fingerprint {}, now {}); put it back, or train "
           "in another checkpoint.folder",
           name, saved.tokenizer_fingerprint, state_.tokenizer_fingerprint);
@@ -215,7 +237,7 @@ std::vector<std::string> Trainer::resume(const std::filesystem::path& checkpoint
   compare("BLAS", was.blas, is.blas);
   compare("threads per rank", was.threads, is.threads);
   compare("ranks", was.world_size, is.world_size);
-  load(checkpoint, moments());
+  load(checkpoint, moments(), hashes);
   state_.samples = saved.samples;
   state_.parent = saved.parent;
   return changes;
@@ -223,13 +245,18 @@ std::vector<std::string> Trainer::resume(const std::filesystem::path& checkpoint
 
 void Trainer::start_from(const std::filesystem::path& checkpoint) {
   const bool has_moments = std::filesystem::exists(checkpoint / "optimizer");
-  const TrainerState source = load(checkpoint, has_moments ? moments() : std::vector<NamedState>());
-  require(source.tokenizer_fingerprint == state_.tokenizer_fingerprint,
+  const TrainerState source =
+      load(checkpoint, has_moments ? moments() : std::vector<NamedState>(), Hashes::kVerify);
+  require(same_tokenizer(source.tokenizer_fingerprint, state_.tokenizer_fingerprint),
           "uptrain.source: {} was trained with another tokenizer (fingerprint {}, that of the data "
           "is {}); tokenize the text with the one in that folder",
           checkpoint.string(), source.tokenizer_fingerprint, state_.tokenizer_fingerprint);
-  const bool same_data = source.dataset_fingerprint == state_.dataset_fingerprint;
-  state_.samples = same_data ? source.samples : 0;
+  const TrainConfig before =
+      parse_resolved_config(source.config, (checkpoint / "trainer.json").string() + ": config");
+  const bool counts_on = config_.data.sample_order != SampleOrder::kMegatron &&
+                         source.dataset_fingerprint == state_.dataset_fingerprint &&
+                         same_samples(before, config_);
+  state_.samples = counts_on ? source.samples : 0;
   state_.parent = source.parent;
 }
 
@@ -266,9 +293,15 @@ std::filesystem::path Trainer::save() {
 void Trainer::require_free_space() const {
   run_on_all_ranks(layout_.world, [&] {
     if (layout_.world.rank() != 0) return;
-    const std::uint64_t bytes = checkpoint_bytes(store_, 2);
-    polyhead::require_free_space(config_.checkpoint.folder, bytes,
-                                 config_.checkpoint.keep_last + 1);
+    const CheckpointConfig& checkpoint = config_.checkpoint;
+    const auto lying_there = static_cast<std::int64_t>(checkpoint_steps(checkpoint.folder).size());
+    // A new one lies beside the last keep_last before the oldest of them goes.
+    std::int64_t needed = checkpoint.keep_last + 1 - std::min(checkpoint.keep_last, lying_there);
+    if (checkpoint.keep_every > 0) {
+      needed += config_.training.train_steps / checkpoint.keep_every -
+                state_.step / checkpoint.keep_every;
+    }
+    polyhead::require_free_space(checkpoint.folder, checkpoint_bytes(store_, 2), needed);
   });
 }
 

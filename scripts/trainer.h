@@ -45,36 +45,40 @@ class Trainer {
   // Goes on where a checkpoint of this run stopped. Throws Error, naming what changed, where the
   // model or the data are others. Returns what else changed; if empty, the continuation is bitwise
   // that of a run that never stopped.
-  std::vector<std::string> resume(const std::filesystem::path& checkpoint);
+  std::vector<std::string> resume(const std::filesystem::path& checkpoint,
+                                  Hashes hashes = Hashes::kVerify);
   // Weights, and moments where there are any, of another run's checkpoint, whose steps are counted
-  // on. On the same data its samples are counted on too.
+  // on. Its samples are counted on where sample n is the same here; Megatron's order, which is made
+  // for one run, begins anew.
   void start_from(const std::filesystem::path& checkpoint);
 
   // One global batch and one update, unless the loss or a gradient is not finite: then weights and
   // moments stay as they were, on all ranks alike.
   StepResult step();
-  // The mean loss on the validation data.
+  // The mean loss on the validation data, which there are where training.eval_interval is set.
   EvaluationResult evaluate();
   // Writes a checkpoint of this step into the run folder, then removes those that are not to be
   // kept.
   std::filesystem::path save();
   // Throws Error, naming tensor and ranks, if copies of a weight have drifted apart.
   void check_replicas();
-  // Throws Error if the disk has no room for the checkpoints that will lie there at once.
+  // Throws Error if the disk has no room for the checkpoints that are still to come and will lie
+  // there at once.
   void require_free_space() const;
 
   const TrainConfig& config() const { return config_; }
   const RankLayout& layout() const { return layout_; }
   const TrainingData& data() const { return data_; }
-  bool can_evaluate() const { return validation_.has_value(); }
   const TrainerState& state() const { return state_; }
   ParameterStore& store() { return store_; }
   AdamW& optimizer() { return optimizer_; }
+  const AdamW& optimizer() const { return optimizer_; }
 
  private:
   double forward_backward(const Batch& batch, double weight);
   std::vector<NamedState> moments();
-  TrainerState load(const std::filesystem::path& checkpoint, std::vector<NamedState> states);
+  TrainerState load(const std::filesystem::path& checkpoint, std::vector<NamedState> states,
+                    Hashes hashes);
 
   RankLayout layout_;
   TensorParallel parallel_;

@@ -16,6 +16,8 @@ std::int64_t steps_of(const TrainConfig& config, std::int64_t source_steps) {
   return uptrain_steps(*uptrain.fraction, source_steps);
 }
 
+// The source alone decides the schedule, and the file that was written for this run must say the
+// same: a key that is ignored would mislead.
 void require_same_schedule(const TrainConfig& config, const TrainConfig& source) {
   std::string differences;
   for (const ConfigChange& change : config_changes(source, config)) {
@@ -24,10 +26,12 @@ void require_same_schedule(const TrainConfig& config, const TrainConfig& source)
       if (change.key == fmt::format("optimizer.{}", key)) differences += "\n  " + change.describe();
     }
   }
-  require(differences.empty(),
-          "uptrain.learning_rate_mode: continue goes on with the schedule of {}, but this "
-          "configuration has another:{}\nwrite the source's values, or choose rewarm or wsd",
-          config.uptrain->source, differences);
+  if (differences.empty()) return;
+  throw ConfigurationError(
+      fmt::format("uptrain.source: the learning rate goes on from {}, but this configuration has "
+                  "another schedule:{}\nwrite the source's values; uptrain.rewarm_ratio sets how "
+                  "high the rate rises again with learning_rate_mode rewarm or wsd",
+                  config.uptrain->source, differences));
 }
 
 }  // namespace
@@ -40,10 +44,8 @@ TrainConfig complete_uptraining(TrainConfig config, const TrainConfig& source,
   uptrain.tokens.reset();
   config.model = source.model;
   config.training.train_steps = source_steps + *uptrain.steps;
+  require_same_schedule(config, source);
   config.optimizer.decay_steps = source.optimizer.decay_steps;
-  if (uptrain.learning_rate_mode == UptrainSchedule::kContinue) {
-    require_same_schedule(config, source);
-  }
   return config;
 }
 

@@ -10,7 +10,7 @@ namespace polyhead {
 
 // Fills in what the source decides: the model, the number of the last step, and the schedule that
 // goes on. `source` is the resolved configuration of the source, which had trained for
-// `source_steps` steps. Throws Error where learning_rate_mode continue meets another schedule than
+// `source_steps` steps. Throws ConfigurationError where the schedule that is written here is not
 // the source's.
 TrainConfig complete_uptraining(TrainConfig config, const TrainConfig& source,
                                 std::int64_t source_steps);

@@ -9,6 +9,7 @@
 #include "framework/checkpoint/element_conversion.h"
 #include "framework/checkpoint/safetensors_reader.h"
 #include "framework/checkpoint/tensor_assembly.h"
+#include "framework/comm/hang.h"
 #include "framework/files/folder.h"
 
 namespace polyhead {
@@ -82,6 +83,7 @@ class FolderWriter {
     if (!writes_ || failure_) return;
     try {
       work();
+      still_working();
     } catch (...) {
       failure_ = std::current_exception();
     }
@@ -114,6 +116,7 @@ void write_flat(FolderWriter& folder, const std::string& stem, const Tensor& fla
 void read_flat(const SafetensorsReader& reader, Tensor flat, const ParameterStore& store) {
   std::memset(flat.raw(), 0, static_cast<std::size_t>(flat.numel()) * size_of(flat.dtype()));
   for (const Segment& segment : store.segments()) {
+    still_working();
     const Parameter& parameter = *segment.parameter;
     const TensorInfo& info = reader.info(parameter.name);
     require(info.shape == parameter.global_shape, "{}: {} has shape {}, this model needs {}",
@@ -163,9 +166,10 @@ fs::path save_checkpoint(const fs::path& run, const Communicator& world, const C
 }
 
 TrainerState load_checkpoint(const fs::path& folder, const Communicator& world,
-                             ParameterStore& store, const std::vector<NamedState>& states) {
+                             ParameterStore& store, const std::vector<NamedState>& states,
+                             Hashes hashes) {
   run_on_all_ranks(world, [&] {
-    if (world.rank() == 0) verify_checkpoint(folder);
+    if (world.rank() == 0 && hashes == Hashes::kVerify) verify_checkpoint(folder);
   });
   TrainerState trainer;
   run_on_all_ranks(world, [&] {

@@ -10,7 +10,8 @@
 //
 // Saving: the tensor-parallel group of world rank 0 gathers one tensor at a time and world rank 0
 // writes it, so a rank needs memory for one whole tensor. Everything is written once, hashed on the
-// way, and synced. Loading: rank 0 verifies all hashes before any rank uses a byte.
+// way, and synced. Loading: rank 0 verifies all hashes before any rank uses a byte. However long
+// either takes, the ranks that wait are told that the others work.
 #pragma once
 
 #include <filesystem>
@@ -42,10 +43,14 @@ std::filesystem::path save_checkpoint(
     const CheckpointDescription& description,
     std::uint64_t max_shard_bytes = SafetensorsWriter::kDefaultShardBytes);
 
+// kVerified: newest_good_checkpoint has just read and hashed everything; once is enough.
+enum class Hashes { kVerify, kVerified };
+
 // Reads a checkpoint into the parameters and states. Collective over `world`. A missing, truncated,
 // extended or altered file and a missing, extra or mis-shaped tensor are one Error on all ranks.
 TrainerState load_checkpoint(const std::filesystem::path& folder, const Communicator& world,
-                             ParameterStore& store, const std::vector<NamedState>& states);
+                             ParameterStore& store, const std::vector<NamedState>& states,
+                             Hashes hashes = Hashes::kVerify);
 
 // Reads parameters alone from a model folder, ours or another program's. Not collective.
 void load_parameters(const std::filesystem::path& folder, ParameterStore& store);

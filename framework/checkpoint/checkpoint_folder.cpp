@@ -6,6 +6,7 @@
 #include <system_error>
 #include <utility>
 
+#include "framework/comm/hang.h"
 #include "framework/error.h"
 #include "framework/files/folder.h"
 #include "framework/files/mapped_file.h"
@@ -38,19 +39,21 @@ std::optional<std::int64_t> latest_step(const fs::path& run) {
   return step_of(name);
 }
 
+constexpr const char* kMend = "put the file back, or use another checkpoint";
+
 void verify_file(const fs::path& folder, const FileRecord& record) {
   const fs::path relative = record.name;
   const bool leaves = relative.is_absolute() || std::ranges::find(relative, "..") != relative.end();
   require(!leaves, "{}: lists '{}', which is outside of the checkpoint",
           (folder / kTrainerFile).string(), record.name);
   const fs::path path = folder / relative;
-  require(fs::exists(path), "{}: {} is missing", folder.string(), record.name);
+  require(fs::exists(path), "{}: {} is missing; {}", folder.string(), record.name, kMend);
   const MappedFile file(path);
-  require(file.bytes().size() == record.bytes, "{}: {} bytes instead of {}; the file was {}",
+  require(file.bytes().size() == record.bytes, "{}: {} bytes instead of {}, it was {}; {}",
           path.string(), file.bytes().size(), record.bytes,
-          file.bytes().size() < record.bytes ? "truncated" : "extended");
+          file.bytes().size() < record.bytes ? "truncated" : "extended", kMend);
   require(content_hash(file.bytes()) == record.xxh3_128,
-          "{}: altered since it was written (its hash differs)", path.string());
+          "{}: altered since it was written (its hash differs); {}", path.string(), kMend);
 }
 
 }  // namespace
@@ -109,7 +112,10 @@ void set_latest(const fs::path& run, std::int64_t step) {
 TrainerState verify_checkpoint(const fs::path& folder) {
   require(fs::is_directory(folder), "the checkpoint {} does not exist", folder.string());
   TrainerState state = read_trainer_state(folder);
-  for (const FileRecord& file : state.files) verify_file(folder, file);
+  for (const FileRecord& file : state.files) {
+    verify_file(folder, file);
+    still_working();
+  }
   return state;
 }
 
@@ -132,7 +138,8 @@ fs::path newest_good_checkpoint(const fs::path& run,
       all_damage += fmt::format("\n  {}", damage.what());
     }
   }
-  fail("{}: all {} checkpoints are damaged:{}", run.string(), steps.size(), all_damage);
+  fail("{}: all {} checkpoints are damaged; mend one, or train in another checkpoint.folder:{}",
+       run.string(), steps.size(), all_damage);
 }
 
 fs::path resolve_checkpoint(const fs::path& path) {
@@ -167,11 +174,12 @@ void require_free_space(const fs::path& run, std::uint64_t bytes_each, std::int6
   const fs::space_info space = fs::space(run, error);
   require(!error, "cannot tell the free space of {}: {}", run.string(), error.message());
   const double needed = static_cast<double>(bytes_each) * static_cast<double>(checkpoints);
-  require(static_cast<double>(space.available) >= needed,
-          "{}: {:.1f} MB are free, {} checkpoints of {:.1f} MB need {:.1f} MB; free space, lower "
-          "checkpoint.keep_last or choose another checkpoint.folder",
-          run.string(), static_cast<double>(space.available) / 1e6, checkpoints,
-          static_cast<double>(bytes_each) / 1e6, needed / 1e6);
+  require(
+      static_cast<double>(space.available) >= needed,
+      "{}: {:.1f} MB are free, {} checkpoints of {:.1f} MB need {:.1f} MB; free space, keep fewer "
+      "(checkpoint.keep_last, keep_every) or choose another checkpoint.folder",
+      run.string(), static_cast<double>(space.available) / 1e6, checkpoints,
+      static_cast<double>(bytes_each) / 1e6, needed / 1e6);
 }
 
 }  // namespace polyhead

@@ -61,4 +61,12 @@ void convert_elements(const std::byte* from, DType from_dtype, std::byte* to, DT
   }
 }
 
+Tensor converted(const Tensor& source, DType dtype) {
+  POLYHEAD_CHECK(source.is_contiguous(), "{} is strided", source.shape().to_string());
+  Tensor target = Tensor::empty(source.shape(), dtype, source.device());
+  convert_elements(static_cast<const std::byte*>(source.raw()), source.dtype(),
+                   static_cast<std::byte*>(target.raw()), dtype, source.numel());
+  return target;
+}
+
 }  // namespace polyhead

@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "framework/dtype.h"
+#include "framework/tensor.h"
 
 namespace polyhead {
 
@@ -15,5 +16,8 @@ bool widens(DType from, DType to);
 // nearest, ties to even. No other pair of unequal types may occur.
 void convert_elements(const std::byte* from, DType from_dtype, std::byte* to, DType to_dtype,
                       std::int64_t count);
+
+// A copy of a contiguous host tensor in another element type.
+Tensor converted(const Tensor& source, DType dtype);
 
 }  // namespace polyhead

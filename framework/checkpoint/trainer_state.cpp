@@ -97,7 +97,8 @@ void check_integrity(json& document, const std::string& source) {
   std::string checksum;
   Fields(document, source).read(kChecksum, checksum);
   document.erase(kChecksum);
-  require(checksum == checksum_of(document), "{}: altered since it was written", source);
+  require(checksum == checksum_of(document),
+          "{}: altered since it was written; put the file back, or use another checkpoint", source);
 }
 
 }  // namespace

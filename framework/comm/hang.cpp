@@ -6,11 +6,19 @@
 #include <algorithm>
 #include <atomic>
 #include <map>
+#include <thread>
+#include <utility>
 
 namespace polyhead {
 namespace {
 
 std::atomic<double> timeout_seconds = 600;
+
+struct SignOfLife {
+  std::function<void()> send;
+  std::thread::id voice;
+};
+SignOfLife sign_of_life;
 
 // "rank 1", "ranks 0 and 2", "ranks 0, 2 and 3"
 std::string name_ranks(const std::vector<int>& ranks) {
@@ -37,6 +45,14 @@ void set_communication_timeout(double seconds) {
 
 double communication_timeout() {
   return timeout_seconds;
+}
+
+void still_working() {
+  if (sign_of_life.send && sign_of_life.voice == std::this_thread::get_id()) sign_of_life.send();
+}
+
+void set_sign_of_life(std::function<void()> send) {
+  sign_of_life = {std::move(send), std::this_thread::get_id()};
 }
 
 std::string describe(const WaitState& state) {

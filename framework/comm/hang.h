@@ -2,10 +2,12 @@
 //
 // MPI waits for ever for a rank that was stopped, loops or left early. Here a rank that has waited
 // nearly `communication_timeout` seconds asks all others what they do; those that wait answer. The
-// lowest rank that waited so long prints the message below and ends the job.
+// lowest rank that waited so long prints the message below and ends the job. A rank that works for
+// long while others wait, such as one that writes a checkpoint, tells them so: still_working().
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -17,6 +19,13 @@ namespace polyhead {
 // set; the same on all ranks.
 void set_communication_timeout(double seconds);
 double communication_timeout();
+
+// The others begin to count their seconds anew. For work between collectives that may outlast the
+// timeout: call it again and again; within a second of the last call it costs nothing. Other
+// threads than the one that made the World have no voice.
+void still_working();
+// How the World tells the others; null: there are none.
+void set_sign_of_life(std::function<void()> send);
 
 // What a rank answers.
 struct WaitState {

@@ -24,7 +24,7 @@ bool Problems::blames(std::string_view key) const {
 
 void Problems::throw_if_any() const {
   if (lines_.empty()) return;
-  if (lines_.size() == 1) throw Error(lines_.front().text);
+  if (lines_.size() == 1) throw ConfigurationError(lines_.front().text);
   std::vector<Line> sorted = lines_;
   // Overrides, which have no line, come after the file.
   std::stable_sort(sorted.begin(), sorted.end(), [](const Line& a, const Line& b) {
@@ -33,7 +33,7 @@ void Problems::throw_if_any() const {
   });
   std::string message = fmt::format("{} problems in the configuration:", sorted.size());
   for (const Line& line : sorted) message.append("\n").append(line.text);
-  throw Error(message);
+  throw ConfigurationError(message);
 }
 
 namespace {

@@ -24,7 +24,7 @@ class Problems {
   // Whether a problem with this key is known already.
   bool blames(std::string_view key) const;
   bool empty() const { return lines_.empty(); }
-  // Throws one Error with a line for each problem, in the order of the file.
+  // Throws one ConfigurationError with a line for each problem, in the order of the file.
   void throw_if_any() const;
 
  private:

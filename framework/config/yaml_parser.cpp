@@ -196,16 +196,19 @@ class TreeBuilder final : public YAML::EventHandler {
 }  // namespace
 
 std::string read_config_text(const std::filesystem::path& path) {
+  const auto require_file = [&](bool holds, const std::string& problem) {
+    if (!holds) throw ConfigurationError(fmt::format("{}: {}", path.string(), problem));
+  };
   std::error_code error;
-  require(std::filesystem::exists(path, error), "{}: no such file", path.string());
-  require(std::filesystem::is_regular_file(path, error), "{}: not a regular file", path.string());
+  require_file(std::filesystem::exists(path, error), "no such file");
+  require_file(std::filesystem::is_regular_file(path, error), "not a regular file");
   const std::uintmax_t size = std::filesystem::file_size(path, error);
-  require(!error && size <= kLargestConfig, "{}: larger than {} bytes; a configuration is not",
-          path.string(), kLargestConfig);
+  require_file(!error && size <= kLargestConfig,
+               fmt::format("larger than {} bytes; a configuration is not", kLargestConfig));
   std::ifstream file(path, std::ios::binary);
   std::string text(size, '\0');
   file.read(text.data(), static_cast<std::streamsize>(size));
-  require(file.good() || size == 0, "{}: cannot be read; check its permissions", path.string());
+  require_file(file.good() || size == 0, "cannot be read; check its permissions");
   return text;
 }
 

@@ -21,7 +21,8 @@ inline constexpr std::size_t kLargestConfig = 1 << 20;  // bytes
 inline constexpr int kDeepestConfig = 16;               // nested mappings and lists
 inline constexpr int kMostKeys = 1000;                  // of one mapping
 
-// Throws Error if `path` is not a regular file, cannot be read or is larger than kLargestConfig.
+// Throws ConfigurationError if `path` is not a regular file, cannot be read or is larger than
+// kLargestConfig.
 std::string read_config_text(const std::filesystem::path& path);
 
 // The tree, or nothing where the text is no YAML. Either way `problems` says all that is wrong.

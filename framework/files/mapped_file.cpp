@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "framework/error.h"
+#include "framework/files/bus_error.h"
 
 namespace polyhead {
 namespace {
@@ -23,6 +24,7 @@ std::span<const std::byte> map(int descriptor, const std::filesystem::path& path
   if (size == 0) return {};
   void* address = ::mmap(nullptr, size, PROT_READ, MAP_SHARED, descriptor, 0);
   require(address != MAP_FAILED, "cannot map {}: {}", path.string(), std::strerror(errno));
+  explain_bus_errors();
   return {static_cast<const std::byte*>(address), size};
 }
 

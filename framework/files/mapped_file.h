@@ -1,5 +1,6 @@
 // A file's bytes, mapped into memory for reading: pages are read when they are touched and shared
-// between the ranks of one machine.
+// between the ranks of one machine. A file that is cut short meanwhile ends the process with a
+// message that names it (framework/files/bus_error.h).
 #pragma once
 
 #include <cstddef>

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <ctime>
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -71,8 +72,10 @@ std::string describe(const EvaluationRecord& record) {
 struct RunLog::Output {
   std::filesystem::path path;
   std::ofstream file;
-  // mpirun gives its ranks a terminal even where its own output goes to a file.
-  bool on_terminal = isatty(STDOUT_FILENO) != 0 && !launched_ranks();
+  // mpirun gives its ranks a terminal even where its own output goes to a file; scripts/launch.sh
+  // knows where it goes.
+  bool on_terminal = std::getenv("POLYHEAD_TERMINAL") != nullptr ||
+                     (isatty(STDOUT_FILENO) != 0 && !launched_ranks());
   std::string last_bar = {};
 
   void line(std::string_view text) {

@@ -2,8 +2,9 @@
 //
 // log.jsonl holds one object a line with "event" and "step". A resumed run first removes the lines
 // of steps behind the restored one (and a line that a kill cut short), so the file is always the
-// history of one run without repetitions. A process started alone on a terminal shows a bar below
-// the last line; anywhere else there are plain lines alone.
+// history of one run without repetitions. A process started alone on a terminal, or by
+// scripts/launch.sh on one (which sets POLYHEAD_TERMINAL), shows a bar below the last line;
+// anywhere else there are plain lines alone.
 #pragma once
 
 #include <cstdint>
@@ -26,10 +27,10 @@ struct StepRecord {
   double seconds = 0;                        // of this step
   double tokens_per_second = 0;              // mean over the last steps, all ranks together
   double teraflops = 0;                      // the same, of the model's own arithmetic
-  std::optional<double> share_of_peak = {};  // absent where the device's peak is unknown
+  std::optional<double> share_of_peak = {};  // absent where the machine's peak is unknown
   double elapsed_seconds = 0;
   double remaining_seconds = 0;
-  std::int64_t skipped_steps = 0;  // since the run began
+  std::int64_t skipped_steps = 0;  // of all steps so far, before a resume and of a source too
 };
 
 struct EvaluationRecord {

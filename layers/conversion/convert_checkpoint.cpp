@@ -1,9 +1,11 @@
 #include "layers/conversion/convert_checkpoint.h"
 
+#include <algorithm>
 #include <optional>
 #include <string_view>
 
 #include "framework/checkpoint/checkpoint_folder.h"
+#include "framework/checkpoint/element_conversion.h"
 #include "framework/checkpoint/safetensors_reader.h"
 #include "framework/checkpoint/safetensors_writer.h"
 #include "framework/files/folder.h"
@@ -13,6 +15,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
+constexpr const char* kModelStem = "model";
+constexpr const char* kMasterStem = "optimizer/master";
 constexpr std::string_view kTensorFile = ".safetensors";
 constexpr std::string_view kIndexFile = ".safetensors.index.json";
 
@@ -26,24 +30,37 @@ std::optional<std::string> stem_of(std::string_view name) {
   return std::string(name.substr(0, name.size() - kTensorFile.size()));
 }
 
-std::vector<FileRecord> convert_tensors(const fs::path& source, const fs::path& destination,
-                                        const std::string& stem, const KeyValuePooling& pooling) {
-  const SafetensorsReader reader(source, stem);
+// Moments of other parameters say nothing of the pooled ones.
+bool holds_moments(std::string_view stem) {
+  return stem == "optimizer/exp_avg" || stem == "optimizer/exp_avg_sq";
+}
+
+// Where the model's keys and values are read: the f32 masters of a run in a shorter format, if any.
+std::string exact_stem(const TrainerState& state, const std::string& stem) {
+  const bool masters = std::ranges::any_of(
+      state.files, [](const FileRecord& file) { return stem_of(file.name) == kMasterStem; });
+  return stem == kModelStem && masters ? kMasterStem : stem;
+}
+
+std::vector<FileRecord> convert_tensors(const fs::path& source, const TrainerState& state,
+                                        const fs::path& destination, const std::string& stem,
+                                        const KeyValuePooling& pooling) {
+  const SafetensorsReader reader(source, stem), exact(source, exact_stem(state, stem));
   std::vector<TensorInfo> infos = reader.tensors();
   for (TensorInfo& info : infos) {
     if (is_key_or_value_projection(info.name)) {
       info.shape = pooled_shape(info.name, info.shape, pooling);
     }
   }
-  const bool moments = stem != "model";
   SafetensorsWriter writer(destination, stem, infos);
   for (const TensorInfo& info : writer.tensors()) {
     if (!is_key_or_value_projection(info.name)) {
       writer.write(reader.read(info.name));
-    } else if (moments) {
+    } else if (holds_moments(stem)) {
       writer.write(Tensor::zeros(info.shape, info.dtype));
     } else {
-      writer.write(pool_key_values(info.name, reader.read(info.name), pooling));
+      const Tensor pooled = pool_key_values(info.name, exact.read(info.name), pooling);
+      writer.write(converted(pooled, info.dtype));
     }
   }
   return writer.finish();
@@ -60,12 +77,12 @@ void convert_checkpoint(const fs::path& source, const TrainerState& state,
                         const ConvertedDescription& description) {
   require(!fs::exists(destination), "{} exists already; remove it or choose another --out",
           destination.string());
-  TrainerState converted = state;
-  converted.config = description.config;
-  converted.parent = Parent{fs::absolute(source).lexically_normal().string(), state.step,
-                            hash_of_file(source / "trainer.json"), description.method};
-  converted.files.clear();
-  const auto record = [&](FileRecord file) { converted.files.push_back(std::move(file)); };
+  TrainerState result = state;
+  result.config = description.config;
+  result.parent = Parent{fs::absolute(source).lexically_normal().string(), state.step,
+                         hash_of_file(source / "trainer.json"), description.method};
+  result.files.clear();
+  const auto record = [&](FileRecord file) { result.files.push_back(std::move(file)); };
 
   if (destination.has_parent_path()) fs::create_directories(destination.parent_path());
   CheckpointTransaction transaction(destination);
@@ -73,7 +90,8 @@ void convert_checkpoint(const fs::path& source, const TrainerState& state,
     const fs::path subfolder = transaction.folder() / fs::path(file.name).parent_path();
     if (!fs::exists(subfolder)) make_folder(subfolder);
     if (const auto stem = stem_of(file.name)) {
-      for (FileRecord& written : convert_tensors(source, transaction.folder(), *stem, pooling)) {
+      for (FileRecord& written :
+           convert_tensors(source, state, transaction.folder(), *stem, pooling)) {
         record(std::move(written));
       }
     } else if (file.name == "config.json") {
@@ -82,7 +100,7 @@ void convert_checkpoint(const fs::path& source, const TrainerState& state,
       record(copy_durably(source / file.name, transaction.folder(), file.name));
     }
   }
-  transaction.commit(converted);
+  transaction.commit(result);
 }
 
 }  // namespace polyhead

@@ -17,8 +17,9 @@ struct ConvertedDescription {
 
 // Reads SOURCE, a checkpoint whose trainer.json is `state`, tensor by tensor, and writes
 // DESTINATION, which must not exist and appears whole or not at all. Keys and values are pooled,
-// with their optimizer moments at zero; everything else is copied bit by bit. Step and samples go
-// on from the source, which becomes the parent. Needs memory for one tensor.
+// the model's from the f32 masters (optimizer/master) where there are any; their moments
+// (optimizer/exp_avg, exp_avg_sq) become zero; everything else is copied bit by bit. Step and
+// samples go on from the source, which becomes the parent. Needs memory for one tensor.
 void convert_checkpoint(const std::filesystem::path& source, const TrainerState& state,
                         const std::filesystem::path& destination, const KeyValuePooling& pooling,
                         const ConvertedDescription& description);

@@ -10,13 +10,6 @@
 namespace polyhead {
 namespace {
 
-Tensor converted(const Tensor& source, DType dtype) {
-  Tensor target = Tensor::empty(source.shape(), dtype, source.device());
-  convert_elements(static_cast<const std::byte*>(source.raw()), source.dtype(),
-                   static_cast<std::byte*>(target.raw()), dtype, source.numel());
-  return target;
-}
-
 // A group's entries lie one behind the other: `size` of them in each group.
 template <class T>
 void pool_members(const T* source, T* target, std::int64_t size, std::int64_t groups,
@@ -51,8 +44,8 @@ KeyValuePooling plan_pooling(const ModelConfig& config, std::int64_t groups, Poo
           "the source has multi-head latent attention (kv_lora_rank is set), whose keys and values "
           "have no groups to pool; convert an MHA or GQA checkpoint");
   require(groups >= 1 && config.groups() % groups == 0,
-          "{} groups cannot be pooled into {}: the number must divide {}", config.groups(), groups,
-          config.groups());
+          "{} groups cannot be pooled into {}; --groups must divide {}: use {}", config.groups(),
+          groups, config.groups(), divisors_of(config.groups()));
   return {config.groups(), groups, config.head_dim(), method, seed, config.init_method_std};
 }
 

@@ -5,7 +5,8 @@
 
 Both sides use the same shapes, f32, the same number of threads, random tokens and AdamW; PyTorch runs
 eager. Rounds alternate, so that a slow minute of the machine hits both; medians are reported. Prints
-a JSON line a case and a Markdown table. Debian: apt-get install python3-torch.
+a JSON line a case and a Markdown table. Exits with 1 where Polyhead is slower than LEAST says.
+PyTorch: apt-get install python3-torch, or pip install torch.
 """
 
 import argparse
@@ -14,6 +15,7 @@ import math
 import os
 import statistics
 import subprocess
+import sys
 import time
 
 import torch
@@ -23,6 +25,11 @@ import torch.nn.functional as F
 SHAPES = {
     "small": dict(hidden=128, layers=4, heads=8, ffn=352, vocabulary=4096, batch=8, length=256),
     "124m": dict(hidden=768, layers=12, heads=12, ffn=2048, vocabulary=50304, batch=4, length=256),
+}
+# Tokens/s over PyTorch's, and the share of the 1024^3 sgemm's rate, that a step must reach.
+LEAST = {
+    "small": dict(ratio=2.5, sgemm_share=0.4),
+    "124m": dict(ratio=1.5, sgemm_share=0.6),
 }
 EPSILON = 1e-5
 
@@ -117,7 +124,7 @@ def main():
     parser.add_argument("binary")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--shapes", nargs="*", default=list(SHAPES))
+    parser.add_argument("--shapes", nargs="*", choices=list(SHAPES), default=list(SHAPES))
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
 
@@ -134,6 +141,7 @@ def main():
         row = dict(case=name, threads=options.threads, pytorch=torch.__version__, **median,
                    pytorch_tokens_per_second=statistics.median(theirs))
         row["ratio"] = row["tokens_per_second"] / row["pytorch_tokens_per_second"]
+        row["sgemm_share"] = row["gflops"] / row["sgemm_gflops"]
         rows.append(row)
         print(json.dumps(row), flush=True)
 
@@ -143,8 +151,13 @@ def main():
         print(f"| {row['case']} | {row['tokens_per_second']:,.0f} "
               f"| {row['pytorch_tokens_per_second']:,.0f} | {row['ratio']:.2f} "
               f"| {row['gflops']:.0f} | {row['sgemm_gflops']:.0f} "
-              f"| {100 * row['gflops'] / row['sgemm_gflops']:.0f} % "
+              f"| {100 * row['sgemm_share']:.0f} % "
               f"| {100 * row['matmul_share']:.0f} % | {100 * row['attention_share']:.0f} % |")
+
+    slow = [f"{row['case']}: {key} is {row[key]:.2f}, not {least}"
+            for row in rows for key, least in LEAST[row["case"]].items() if row[key] < least]
+    if slow:
+        sys.exit("\ntoo slow: " + "; ".join(slow))
 
 
 if __name__ == "__main__":

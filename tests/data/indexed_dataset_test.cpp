@@ -156,7 +156,7 @@ TEST(IndexedDataset, RefusesDamagedFiles) {
   write_file(prefix + ".bin", bin + "x");
   expect_refused("has 19 bytes, but its index describes 18");
   std::filesystem::remove(prefix + ".bin");
-  expect_refused("cannot open");
+  expect_refused("example.bin: no such file; make the dataset with 'polyhead tokenize");
   EXPECT_NO_THROW(IndexedDataset{prefix});
 }
 
@@ -182,7 +182,7 @@ TEST(IndexedDataset, RefusesAForeignDescription) {
 TEST(IndexedDataset, FingerprintFollowsTheContent) {
   TemporaryFolder folder;
   Documents documents = numbered_documents({900, 0, 700});
-  documents.resize(40, std::vector<std::int32_t>(50000, 7));  // about 4 MB, sampled
+  documents.resize(40, std::vector<std::int32_t>(50000, 7));
   const std::string first =
       IndexedDataset(write_dataset(folder / "a", documents, 3000)).fingerprint();
   EXPECT_EQ(first.size(), 32u);
@@ -194,6 +194,29 @@ TEST(IndexedDataset, FingerprintFollowsTheContent) {
   }
   documents[39].pop_back();
   EXPECT_NE(IndexedDataset(write_dataset(folder / "c", documents, 3000)).fingerprint(), first);
+}
+
+// One byte far from both ends, in files whose sizes still agree.
+TEST(IndexedDataset, FingerprintRefusesFilesAlteredInPlace) {
+  TemporaryFolder folder;
+  const Documents documents(33, std::vector<std::int32_t>(50001, 7));  // 3.3 MB
+  const std::string prefix = write_dataset(folder / "a", documents, 3000);
+  const std::string first = IndexedDataset(prefix).fingerprint();
+  const auto error = [&] { return error_of([&] { IndexedDataset(prefix).fingerprint(); }); };
+
+  overwrite(prefix + ".bin", 1234567, std::uint8_t{1});
+  EXPECT_THAT(error(), HasSubstr("a.bin was altered since it was made"));
+  EXPECT_THAT(error(), HasSubstr("tokenize the text again"));
+  std::filesystem::remove(prefix + ".json");
+  EXPECT_NE(IndexedDataset(prefix).fingerprint(), first);
+
+  write_dataset(folder / "a", documents, 3000);
+  overwrite(prefix + ".idx", 34, std::int32_t{50000});
+  overwrite(prefix + ".idx", 38, std::int32_t{50002});
+  overwrite(prefix + ".idx", 34 + 4 * 33 + 8, std::int64_t{100000});
+  EXPECT_THAT(error(), HasSubstr("a.idx was altered since it was made"));
+  std::filesystem::remove(prefix + ".json");
+  EXPECT_NE(IndexedDataset(prefix).fingerprint(), first);
 }
 
 TEST(IndexedDatasetWriter, KeepsTheOldDatasetUntilItFinishes) {

@@ -209,6 +209,26 @@ TEST_F(TrainingDataTest, ChecksTheTokenizersFile) {
   EXPECT_EQ(TrainingData(options_).tokenizer_files().at(0), folder_ / "own.model");
 }
 
+// The description names the file as seen from the folder itself, not from the link to it.
+TEST_F(TrainingDataTest, FindsTheTokenizersFileThroughALink) {
+  std::filesystem::create_directories(folder_ / "disk" / "data");
+  std::filesystem::create_directory_symlink(folder_ / "disk" / "data", folder_ / "link");
+  write_file(folder_ / "disk" / "own.model", "pieces");
+  const std::string prefix =
+      write_dataset(folder_ / "link" / "b", numbered_documents({50}), kVocabulary);
+  std::string description = read_file(prefix + ".json");
+  const auto replace = [&](const std::string& from, const std::string& to) {
+    description.replace(description.find(from), from.size(), to);
+  };
+  replace("\"tokenizer_file\": \"\"", "\"tokenizer_file\": \"../own.model\"");
+  replace("\"numbers\",\n  \"vocab",
+          "\"" + content_hash(std::as_bytes(std::span("pieces", 6))) + "\",\n  \"vocab");
+  write_file(prefix + ".json", description);
+  options_.sources = {{prefix}};
+  EXPECT_EQ(std::filesystem::canonical(TrainingData(options_).tokenizer_files().at(0)),
+            std::filesystem::canonical(folder_ / "disk" / "own.model"));
+}
+
 TEST_F(TrainingDataTest, FingerprintsNameTheContent) {
   const auto before = TrainingData(options_).fingerprints();
   EXPECT_EQ(TrainingData(options_).fingerprints(), before);

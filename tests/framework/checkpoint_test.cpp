@@ -358,6 +358,22 @@ TEST(Checkpoint, SavingAStepAgainReplacesIt) {
   EXPECT_EQ(verify_checkpoint(run / "step_00000004").step, 4);
 }
 
+TEST(Checkpoint, HashesAreComparedUnlessTheyWereBefore) {
+  const TemporaryFolder run;
+  save_at({1, 1}, run.path(), 1);
+  const fs::path folder = run / "step_00000001";
+  std::string weights = read_file(folder / "model.safetensors");
+  weights.back() = static_cast<char>(weights.back() ^ 1);
+  write_file(folder / "model.safetensors", weights);
+  const auto solo = make_solo_communicator();
+  TrainingRank rank(*solo, 1);
+  const auto load = [&](Hashes hashes) {
+    return error_of([&] { load_checkpoint(folder, *solo, rank.toy.store(), rank.states, hashes); });
+  };
+  EXPECT_THAT(load(Hashes::kVerify), AllOf(HasSubstr("altered"), HasSubstr("put the file back")));
+  EXPECT_EQ(load(Hashes::kVerified), "no error");
+}
+
 TEST(Checkpoint, FreeSpaceIsCheckedBeforehand) {
   const TemporaryFolder run;
   EXPECT_NO_THROW(require_free_space(run.path(), 1000, 3));

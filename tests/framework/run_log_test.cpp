@@ -83,6 +83,21 @@ TEST_F(RunLogTest, NumbersThatJsonLacksBecomeNull) {
   EXPECT_TRUE(records().at(0)["loss"].is_null());
 }
 
+TEST_F(RunLogTest, ShowsABarWhereTheLauncherSaysThatThereIsATerminal) {
+  const auto output = [&] {
+    ::testing::internal::CaptureStdout();
+    {
+      RunLog log(folder_, RunLog::kNewRun, true);
+      log.step({.step = 1, .total_steps = 2});
+    }
+    return ::testing::internal::GetCapturedStdout();
+  };
+  EXPECT_THAT(output(), Not(HasSubstr("[=")));
+  setenv("POLYHEAD_TERMINAL", "1", 1);
+  EXPECT_THAT(output(), HasSubstr("[====================                    ]  50 %"));
+  unsetenv("POLYHEAD_TERMINAL");
+}
+
 TEST_F(RunLogTest, OneRankWrites) {
   RunLog log(folder_, RunLog::kNewRun, false);
   log.note(1, "unheard");

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "framework/checkpoint/checkpoint_folder.h"
+#include "framework/checkpoint/element_conversion.h"
 #include "framework/checkpoint/safetensors_reader.h"
 #include "framework/checkpoint/safetensors_writer.h"
 #include "framework/parameters/parameter.h"
@@ -171,7 +172,7 @@ TEST(Pooling, IsPlannedFromTheModel) {
   };
   EXPECT_THAT(error_with(5), HasSubstr("12 groups cannot be pooled into 5"));
   EXPECT_THAT(error_with(0), HasSubstr("12 groups cannot be pooled into 0"));
-  EXPECT_THAT(error_with(24), HasSubstr("must divide 12"));
+  EXPECT_THAT(error_with(24), HasSubstr("--groups must divide 12: use 1, 2, 3, 4, 6 or 12"));
   config.num_query_groups = 4;
   EXPECT_THAT(error_with(3), HasSubstr("4 groups cannot be pooled into 3"));
   EXPECT_EQ(error_with(2), "no error");
@@ -247,6 +248,38 @@ TEST_F(ConvertCheckpoint, PoolsWhatItMustAndCopiesTheRest) {
       }
     }
   }
+}
+
+// A run in bf16 keeps f32 masters: they are weights, no moments, and the exacter ones.
+TEST_F(ConvertCheckpoint, PoolsTheMastersAndRoundsTheModelOnce) {
+  const std::vector<TensorInfo> infos = {{"model.embed_tokens.weight", DType::kF32, {9, kHidden}},
+                                         {kWeight, DType::kF32, {kHeads * kHeadDim, kHidden}}};
+  const auto write = [&](const std::string& stem, DType dtype, auto&& value) {
+    std::vector<TensorInfo> stored = infos;
+    for (TensorInfo& info : stored) info.dtype = dtype;
+    std::erase_if(state_.files,
+                  [&](const FileRecord& file) { return file.name == stem + ".safetensors"; });
+    fs::remove(source() / (stem + ".safetensors"));
+    SafetensorsWriter writer(source(), stem, stored);
+    for (const TensorInfo& info : writer.tensors()) writer.write(value(info));
+    for (const FileRecord& file : writer.finish()) state_.files.push_back(file);
+  };
+  const auto master_of = [&](const TensorInfo& info) {
+    return random_tensor(info.shape, DType::kF32, "master" + info.name);
+  };
+  write("optimizer/master", DType::kF32, master_of);
+  write("model", DType::kBf16,
+        [&](const TensorInfo& info) { return converted(master_of(info), DType::kBf16); });
+  convert(folder_ / "gqa");
+
+  const SafetensorsReader model(folder_ / "gqa", "model"),
+      masters(folder_ / "gqa", "optimizer/master");
+  const Tensor pooled = pool_key_values(kWeight, master_of(infos[1]), pooling(kHeads, 4));
+  EXPECT_TRUE(bitwise_equal(masters.read(kWeight), pooled));
+  EXPECT_TRUE(bitwise_equal(model.read(kWeight), converted(pooled, DType::kBf16)));
+  const std::string embedding = "model.embed_tokens.weight";
+  EXPECT_TRUE(bitwise_equal(masters.read(embedding), master_of(infos[0])));
+  EXPECT_TRUE(bitwise_equal(model.read(embedding), converted(master_of(infos[0]), DType::kBf16)));
 }
 
 TEST_F(ConvertCheckpoint, NeverTouchesAnExistingFolder) {

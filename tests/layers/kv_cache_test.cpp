@@ -79,11 +79,27 @@ TEST(KvCache, WindowsBoundIt) {
 }
 
 TEST(AttentionAlternatives, AreValidModelsOfTheSameSize) {
-  for (const ModelConfig& config : {grouped(2, 32, 8, 128), latent(2, 32), grouped(2, 6, 3, 10)}) {
+  ModelConfig biased = grouped(2, 32, 8, 128);
+  biased.add_qkv_bias = biased.qk_norm = true;
+  biased.rotary_percent = 0.5;
+  ModelConfig gpt2 = grouped(2, 12, 12, 64);
+  gpt2.add_bias_linear = true;
+  gpt2.position_embedding = PositionEmbedding::kLearned;
+  gpt2.max_position_embeddings = 1024;
+  ModelConfig alibi = grouped(2, 6, 1, 5);
+  alibi.position_embedding = PositionEmbedding::kAlibi;
+  ModelConfig odd = latent(2, 32);
+  odd.v_head_dim = 65;
+  odd.mla_norm_epsilon = 1e-5;
+  for (const ModelConfig& config :
+       {grouped(2, 32, 8, 128), latent(2, 32), grouped(2, 6, 3, 10), biased, gpt2, alibi, odd}) {
+    ASSERT_TRUE(model_rule_violations(config, 1).empty());
     std::vector<std::string> names;
     for (const AttentionAlternative& alternative : attention_alternatives(config)) {
       names.push_back(alternative.name);
-      EXPECT_TRUE(model_rule_violations(alternative.config, 1).empty()) << alternative.name;
+      for (const RuleViolation& violation : model_rule_violations(alternative.config, 1)) {
+        ADD_FAILURE() << alternative.name << ": " << violation.key << ": " << violation.message;
+      }
     }
     EXPECT_THAT(names, ::testing::IsSupersetOf({"MHA", "GQA, 2 groups", "MQA", "MLA, 512 + 64"}));
   }

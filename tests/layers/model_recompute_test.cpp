@@ -62,6 +62,16 @@ TEST(RecomputationMemory, ShrinksStepByStep) {
   }
 }
 
+TEST(RecomputationMemory, KeepsTheStatisticsOfNormalizedHeadsAlone) {
+  const ModelConfig plain = testing::small_config();
+  ModelConfig normalized = plain;
+  normalized.qk_norm = true;
+  const auto added = [&](Recompute recompute) {
+    return static_cast<double>(bytes_kept(normalized, recompute) - bytes_kept(plain, recompute));
+  };
+  EXPECT_LT(added(Recompute::kSelective), 0.3 * added(Recompute::kNone));
+}
+
 // num_query_groups equal to the heads is multi-head attention, not merely close to it.
 TEST(GroupedQueries, WithOneGroupAHeadAreMultiHead) {
   ModelConfig absent = testing::small_config(), explicit_groups = absent;

@@ -27,15 +27,19 @@ expect() {
   [ "$code" -eq "$status" ] || failed "$*: exit status $code, not $status"
   [ "$milliseconds" -le $((seconds * 1000)) ] || failed "$*: took longer than $seconds s"
   [ "$(wc -l < "$output/stderr")" -eq "$lines" ] || failed "$*: not $lines line(s) on stderr"
-  grep -q "$text" "$output/stderr" || failed "$*: no '$text' on stderr"
+  [ "$lines" -eq 0 ] || grep -q "$text" "$output/stderr" || failed "$*: no '$text' on stderr"
   ! processes_left "$*" || failed "$*: processes are left"
 }
 
 expect 5 137 1 'a rank was ended by signal 9' die 1
 expect 8 3 1 'rank 1 (process .* stopped answering; ranks 0 and 2 wait for rank 1 in all_reduce' \
   stop 1 8
+expect 12 0 0 '' work 1 4
 expect 5 3 1 'rank 1 finished without the others' return 1
 expect 5 1 1 'rank 0 all_reduce 11 (awaits 16 bytes), rank 1 barrier 11 (sends 0 bytes)' other 1
+expect 5 1 1 'rank 0 all_reduce 11 (awaits 16 bytes), rank 1 all_reduce 11 (sends .* bytes)' longer 1
+FAILING_CALL=MPI_Isend expect 5 1 1 'error: rank 1: MPI_Isend failed: MPI_ERR_OTHER' run 0
+FAILING_CALL=MPI_Testsome expect 5 1 1 'error: rank 1: MPI_Testsome failed: MPI_ERR_OTHER' run 0
 expect 5 1 1 'error: rank 1: layers: 0 is not positive' fail 1
 expect 5 1 1 'error: layers: 0 is not positive' fail -1
 expect 5 2 1 'error: layers: 0 is not positive' fail-configuration -1
@@ -85,4 +89,5 @@ refused '100000 ranks, but .* --oversubscribe' -n 100000 "$probe" signals 0
 refused 'unknown option --frob' --frob "$probe"
 refused '-n two is not a positive number' -n two "$probe"
 refused 'no program' -n 1
+refused "${probe}x is not a program" -n 1 "${probe}x"
 OMP_NUM_THREADS='' refused 'give --threads' --hostfile /dev/null "$probe"

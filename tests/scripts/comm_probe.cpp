@@ -1,6 +1,6 @@
 // A job in which something goes wrong, for the shell tests: comm_probe CASE RANK [TIMEOUT].
 // All ranks add up a number for ever; at the tenth time RANK (or, if it is -1, every rank) does
-// what CASE says. `signals` is a training loop without training.
+// what CASE says. `work` ends well after that; `signals` is a training loop without training.
 #include <fmt/format.h>
 
 #include <chrono>
@@ -41,6 +41,13 @@ int obey_signals(const Communicator& world) {
   }
 }
 
+void work_for_six_seconds() {
+  for (int i = 0; i < 60; ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    still_working();
+  }
+}
+
 int misbehave(const std::string& what, int culprit, const Communicator& world) {
   Tensor x = Tensor::zeros({4}, DType::kF32);
   for (int round = 1;; ++round) {
@@ -50,11 +57,14 @@ int misbehave(const std::string& what, int culprit, const Communicator& world) {
       if (what == "return") return kExitSuccess;
       if (what == "exit") std::_Exit(0);
       if (what == "other") world.barrier();
+      if (what == "longer") x = Tensor::zeros({7}, DType::kF32);
+      if (what == "work") work_for_six_seconds();
       if (what == "fail") fail("layers: 0 is not positive");
       if (what == "fail-configuration") throw ConfigurationError("layers: 0 is not positive");
     }
     world.all_reduce(x);
     if (round == 1) say(world, "ready");
+    if (round == 10 && what == "work") return kExitSuccess;
   }
 }
 

@@ -55,6 +55,41 @@ TEST(SameRun, HasOneModelAndOneOrderOfSamples) {
   EXPECT_THAT(message, HasSubstr("data.sequence_length: 0 became 99"));
 }
 
+TEST(SameRun, DrawsFromItsSourcesInTheSameShares) {
+  TrainConfig before = config();
+  before.data.train = {{"a", 1.0}, {"b", 3.0}};
+  const auto refusal = [&](const std::vector<DataSource>& sources) {
+    TrainConfig after = before;
+    after.data.train = sources;
+    const std::string message = error_of([&] { require_same_run(before, after); });
+    EXPECT_EQ(same_samples(before, after), message == "no error");
+    return message;
+  };
+  EXPECT_EQ(refusal({{"moved/a", 0.25}, {"moved/b", 0.75}}), "no error");
+  EXPECT_THAT(refusal({{"a", 1.0}, {"b", 2.0}}), HasSubstr("weight: 3}] became ["));
+  EXPECT_THAT(refusal({{"b", 3.0}, {"a", 1.0}}), HasSubstr("data.train"));
+  EXPECT_THAT(refusal({{"a", 1.0}, {"b", 3.0}, {"c", 4.0}}), HasSubstr("data.train"));
+  before.data.train = {{"a", 1.0}};
+  EXPECT_EQ(refusal({{"a", 5.0}}), "no error");
+}
+
+TEST(SameSamples, DependOnSeedLengthSplitAndMasksAlone) {
+  const auto same_after = [](auto change) {
+    TrainConfig after = config();
+    change(after);
+    return same_samples(config(), after);
+  };
+  EXPECT_TRUE(same_after([](TrainConfig& c) { c.model.num_query_groups = 1; }));
+  EXPECT_TRUE(same_after([](TrainConfig& c) { c.training.global_batch_size = 3; }));
+  EXPECT_TRUE(same_after([](TrainConfig& c) { c.training.train_steps = 11; }));
+  EXPECT_FALSE(same_after([](TrainConfig& c) { c.training.seed = 7; }));
+  EXPECT_FALSE(same_after([](TrainConfig& c) { c.data.sequence_length = 7; }));
+  EXPECT_FALSE(same_after([](TrainConfig& c) { c.data.split = "9,1"; }));
+  EXPECT_FALSE(same_after([](TrainConfig& c) { c.data.eod_mask_loss = true; }));
+  EXPECT_FALSE(same_after([](TrainConfig& c) { c.data.attend_across_documents = false; }));
+  EXPECT_FALSE(same_after([](TrainConfig& c) { c.data.sample_order = SampleOrder::kMegatron; }));
+}
+
 TEST(SameRun, InMegatronsOrderHasAFixedNumberOfSamples) {
   TrainConfig before = config(), after = config();
   before.data.sample_order = after.data.sample_order = SampleOrder::kMegatron;

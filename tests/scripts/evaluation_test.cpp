@@ -274,10 +274,27 @@ TEST(Evaluate, RefusesWhatItCannotScore) {
   options.stride = 3;
   EXPECT_THAT(refusal(options, run.text()), HasSubstr("--stride 3: rolling windows follow"));
   options = options_of(WindowMethod::kStrided);
+  options.context = 0;
+  EXPECT_THAT(refusal(options, run.text()), HasSubstr("--context 0: must lie between 1 and"));
+  options = options_of(WindowMethod::kStrided);
   options.stride = 8;
   EXPECT_THAT(refusal(options, run.text()), HasSubstr("--stride 8: must lie between 1 and"));
   EXPECT_THAT(refusal(options_of(WindowMethod::kStrided, 2), run.text()),
               HasSubstr("--tp 2: must divide the number of ranks (1)"));
+}
+
+// Positions beyond the table would read as zeros.
+TEST(Evaluate, RefusesContextsBeyondLearnedPositions) {
+  ModelConfig config = testing::small_config();
+  config.position_embedding = PositionEmbedding::kLearned;
+  config.max_position_embeddings = 9;
+  const EvaluatedRun run(config, 0);
+  EvaluationOptions options = options_of(WindowMethod::kStrided);
+  options.context = 9;
+  EXPECT_GT(run.evaluate_alone(options).loss, 0);
+  options.context = 10;
+  EXPECT_THAT(error_of([&] { run.evaluate_alone(options); }),
+              HasSubstr("--context 10: must lie between 1 and the 9 positions"));
 }
 
 TEST(EvaluationReport, SaysWhichWindowsGiveWhatIsMissing) {

@@ -28,6 +28,8 @@ std::string inspect(const std::string& arguments) {
 TEST(Inspect, Configuration) {
   EXPECT_THAT(inspect(kConfig), HasSubstr("attention: GQA"));
   EXPECT_THAT(inspect(kConfig + " --set model.num_query_groups=1"), HasSubstr("attention: MQA"));
+  EXPECT_THAT(inspect("--set model.num_query_groups=1 --set model.num_layers=3 " + kConfig),
+              HasSubstr("attention: MQA"));
   EXPECT_THAT(inspect(kConfig + " --tp 2 --context 100"),
               HasSubstr("one sequence of 100 tokens, 2 tensor-parallel ranks"));
   EXPECT_THAT(inspect(kConfig + " --tp 3"), HasSubstr("must be a multiple of"));

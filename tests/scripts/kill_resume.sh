@@ -58,7 +58,7 @@ longest=0    # milliseconds that a job outlived its killed rank
 finished=no
 while [ "$finished" = no ]; do
   resume=()
-  if compgen -G 'disturbed/step_*' > /dev/null; then resume=(--resume); fi
+  if compgen -G 'disturbed/step_*[0-9]' > /dev/null; then resume=(--resume); fi
   (train --set checkpoint.folder=disturbed "${resume[@]}") > disturbed.log 2>&1 &
   launcher=$!
   if [ "$killed" -lt "$kills" ]; then

@@ -122,6 +122,12 @@ TEST_F(TrainConfigTest, ReportsAllProblemsWithTheirPlaces) {
                 path + ":17:21: training.micro_batch_size: got 0; must lie in 1 to 16777216");
 }
 
+TEST_F(TrainConfigTest, ProblemsAreThoseOfAConfiguration) {
+  EXPECT_THROW(load(kSmall, {"training.seed=-1"}), ConfigurationError);
+  EXPECT_THROW(load(kSmall, {"training.seed=-1", "training.sead=1"}), ConfigurationError);
+  EXPECT_THROW(load_train_config("absent.yaml", {}, 1), ConfigurationError);
+}
+
 TEST_F(TrainConfigTest, Aliases) {
   std::string text = kSmall;
   text.replace(text.find("sequence_length"), 15, "seq_length");
@@ -306,14 +312,15 @@ TEST_F(TrainConfigTest, Uptraining) {
 
 std::vector<std::filesystem::path> shipped_configs() {
   std::vector<std::filesystem::path> paths;
-  for (const auto& file : std::filesystem::directory_iterator(POLYHEAD_SOURCE_DIR "/configs")) {
+  for (const auto& file :
+       std::filesystem::recursive_directory_iterator(POLYHEAD_SOURCE_DIR "/configs")) {
     if (file.path().extension() == ".yaml") paths.push_back(file.path());
   }
   return paths;
 }
 
 TEST(ShippedConfigs, LoadAndValidate) {
-  EXPECT_EQ(shipped_configs().size(), 23u);
+  EXPECT_EQ(shipped_configs().size(), 24u);
   for (const std::filesystem::path& path : shipped_configs()) {
     const TrainConfig config = load_train_config(path, {}, std::nullopt);
     EXPECT_EQ(to_yaml(parse_resolved_config(to_yaml(config), path.string())), to_yaml(config));

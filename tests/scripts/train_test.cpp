@@ -7,15 +7,21 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
+#include "framework/checkpoint/safetensors_reader.h"
+#include "scripts/convert.h"
 #include "tests/support/compare.h"
+#include "tests/support/forgetful_communicator.h"
 #include "tests/support/training_run.h"
 
 namespace polyhead {
 namespace {
 
+using ::testing::Contains;
 using testing::error_of;
 using ::testing::HasSubstr;
+using ::testing::Not;
 using testing::read_file;
+using ::testing::StartsWith;
 using testing::TrainingRun;
 
 // A configuration file, section by section.
@@ -31,9 +37,10 @@ class Train : public ::testing::Test {
  protected:
   Train() { file_.folder = (run_.folder() / "run").string(); }
 
-  void train(bool resume = false, const std::vector<std::string>& overrides = {}) {
+  std::filesystem::path config_file() const { return run_.folder() / "config.yaml"; }
+  void write_config() const {
     testing::write_file(
-        run_.folder() / "config.yaml",
+        config_file(),
         file_.begin +
             fmt::format("data: {{train: [{0}/train], validation: [{0}/validation], "
                         "sequence_length: 6}}\n"
@@ -42,9 +49,12 @@ class Train : public ::testing::Test {
                         "eval_interval: 3, max_consecutive_skipped_steps: 1}}\n"
                         "checkpoint: {{folder: {3}, save_interval: 2, keep_last: 9}}\n",
                         run_.folder().string(), file_.learning_rate, file_.steps, file_.folder));
+  }
+  void train(bool resume = false, const std::vector<std::string>& overrides = {}) const {
+    write_config();
     run_on_threads(1, [&](const Communicator& world) {
       omp_set_num_threads(1);
-      polyhead::train({run_.folder() / "config.yaml", overrides, resume}, world);
+      polyhead::train({config_file(), overrides, resume}, world);
     });
   }
   std::filesystem::path folder() const { return file_.folder; }
@@ -58,6 +68,13 @@ class Train : public ::testing::Test {
       records.push_back(nlohmann::json::parse(line));
     }
     return records;
+  }
+  std::vector<std::string> notes() const {
+    std::vector<std::string> all;
+    for (const nlohmann::json& record : log()) {
+      if (record["event"] == "note") all.push_back(record["text"]);
+    }
+    return all;
   }
   std::vector<double> losses() const {
     std::vector<double> all;
@@ -79,6 +96,58 @@ TEST_F(Train, LeavesCheckpointsTheConfigurationAndALog) {
   int evaluations = 0;
   for (const nlohmann::json& record : log()) evaluations += record["event"] == "evaluation";
   EXPECT_EQ(evaluations, 2);
+}
+
+TEST_F(Train, TheLogBeginsWithWhatTheRunIs) {
+  train(/*resume=*/false, {"model.window_size=6"});
+  for (const char* line : {"model: MHA+SWA, 1 layers", "parameters: ", "memory per rank: ",
+                           "data: ", "ranks: 1 = ", "BLAS: ", "rank 0: 1 threads on processors ",
+                           "warning: model.window_size: 6 tokens cover"}) {
+    EXPECT_THAT(notes(), Contains(StartsWith(line)));
+  }
+  for (const nlohmann::json& record : log()) {
+    if (record["event"] != "step") continue;
+    EXPECT_GT(record["share_of_peak"], 0);
+    EXPECT_LT(record["share_of_peak"], 10) << "the peak is measured, maybe beside other work";
+  }
+}
+
+TEST_F(Train, AFinishedRunSaysSo) {
+  train();
+  EXPECT_THAT(notes(), Not(Contains(HasSubstr("nothing left to do"))));
+  train(/*resume=*/true);
+  EXPECT_EQ(notes().back(),
+            "step 6 of 6: nothing left to do; raise training.train_steps to train on");
+}
+
+TEST_F(Train, SkippedStepsAreCountedFromTheBeginning) {
+  train();
+  for (std::int64_t step : {4, 6}) std::filesystem::remove_all(checkpoint(step));
+  TrainerState state = read_trainer_state(checkpoint(2));
+  --state.updates;  // as if one had been skipped
+  testing::write_file(checkpoint(2) / "trainer.json", to_json(state));
+  train(/*resume=*/true);
+  EXPECT_EQ(log().back()["event"], "note");
+  for (const nlohmann::json& record : log()) {
+    if (record["event"] != "step") continue;
+    EXPECT_EQ(record["skipped_steps"], record["step"] > 2 ? 1 : 0);
+  }
+}
+
+TEST_F(Train, DriftIsFoundBetweenSaves) {
+  write_config();
+  EXPECT_THAT(
+      error_of([&] {
+        run_on_threads(2, [&](const Communicator& world) {
+          omp_set_num_threads(1);
+          // Each rank learns from its own samples.
+          const testing::ForgetfulCommunicator forgetful(world, {.longer_than = 8});
+          polyhead::train({config_file(), {"training.replica_check_interval=1"}, false}, forgetful);
+        });
+      }),
+      HasSubstr("model.embed_tokens.weight"));
+  EXPECT_EQ(losses().size(), 1u);
+  EXPECT_TRUE(checkpoint_steps(folder()).empty());
 }
 
 TEST_F(Train, ResumedRunLogsEveryStepOnce) {
@@ -145,10 +214,30 @@ TEST_F(Train, UptrainsAndResumesWithoutItsSource) {
   EXPECT_EQ(losses(), whole);
 }
 
+TEST_F(Train, ASourceIsConvertedInBetween) {
+  train();
+  const std::filesystem::path converted = run_.folder() / "converted";
+  convert({.source = folder(), .to = "gqa", .groups = 2, .seed = {}, .destination = converted});
+  file_ = {.folder = (run_.folder() / "uptrained").string(),
+           .begin = fmt::format("uptrain: {{source: {}, steps: 2}}\n", converted.string()),
+           .steps = ""};
+  train();
+  EXPECT_EQ(checkpoint_steps(folder()), (std::vector<std::int64_t>{8}));
+  const TrainerState state = read_trainer_state(checkpoint(8));
+  ASSERT_TRUE(state.parent);
+  EXPECT_EQ(state.parent->method, "GQA with 2 groups, mean");
+  EXPECT_EQ(state.samples, 8 * 8) << "the parent's are counted on";
+  EXPECT_EQ(parse_resolved_config(state.config, "trainer.json").model.groups(), 2);
+  const std::string key = "model.layers.0.self_attn.k_proj.weight";
+  const SafetensorsReader before(converted, "model"), after(checkpoint(8), "model");
+  EXPECT_EQ(after.info(key).shape, before.info(key).shape);
+  EXPECT_FALSE(testing::bitwise_equal(after.read(key), before.read(key))) << "nothing was learnt";
+}
+
 TEST_F(Train, AMissingSourceStopsTheRun) {
   file_.begin = "uptrain: {source: nowhere, steps: 4}\n";
   file_.steps = "";
-  EXPECT_THAT(error_of([&] { train(); }), HasSubstr("nowhere"));
+  EXPECT_THAT(error_of([&] { train(); }), HasSubstr("uptrain.source: the checkpoint nowhere"));
   EXPECT_TRUE(checkpoint_steps(folder()).empty());
 }
 

@@ -13,6 +13,7 @@ namespace {
 
 using testing::error_of;
 using ::testing::HasSubstr;
+using ::testing::StartsWith;
 using testing::TrainingRun;
 
 // Weights and moments of a rank, to see whether a step left them alone.
@@ -115,11 +116,114 @@ TEST(Checkpoints, OldOnesGo) {
   EXPECT_EQ(checkpoint_steps(run.config.checkpoint.folder), (std::vector<std::int64_t>{4, 8, 10}));
 }
 
+TEST(Uptraining, CountsSamplesOnWhereTheyAreTheSame) {
+  TrainingRun run;
+  run.run(1, 1, [](Trainer& trainer, const Communicator&) {
+    trainer.initialize();
+    trainer.step();
+    trainer.save();
+  });
+  std::filesystem::path source = run.checkpoint(1);
+  const auto samples_after = [&](auto change) {
+    TrainingRun uptrained;
+    uptrained.config = run.config;
+    change(uptrained.config);
+    std::int64_t samples = -1;
+    uptrained.run(1, 1, [&](Trainer& trainer, const Communicator&) {
+      trainer.start_from(source);
+      samples = trainer.state().samples;
+      EXPECT_EQ(trainer.state().step, 1);
+    });
+    return samples;
+  };
+  EXPECT_EQ(samples_after([](TrainConfig& c) { c.training.train_steps = 99; }), 8);
+  EXPECT_EQ(samples_after([](TrainConfig& c) { c.training.seed = 7; }), 0);
+  EXPECT_EQ(samples_after([](TrainConfig& c) { c.data.sequence_length = 5; }), 0);
+  EXPECT_EQ(samples_after([](TrainConfig& c) { c.data.train = c.data.validation; }), 0);
+  run.config.data.sample_order = SampleOrder::kMegatron;
+  run.config.checkpoint.folder += "_megatron";
+  run.run(1, 1, [](Trainer& trainer, const Communicator&) {
+    trainer.initialize();
+    trainer.step();
+    trainer.save();
+  });
+  source = run.checkpoint(1);
+  EXPECT_EQ(samples_after([](TrainConfig&) {}), 0);
+}
+
+// What making a trainer on `data_ranks` ranks complains of.
+std::string problem(const TrainingRun& run, int data_ranks = 1) {
+  return error_of([&] { run.run(1, data_ranks, [](Trainer&, const Communicator&) {}); });
+}
+
 TEST(Datasets, MissingOnesAreOneError) {
   TrainingRun run;
   run.config.data.train = {{(run.folder() / "nowhere").string(), 1.0}};
-  EXPECT_THAT(error_of([&] { run.run(2, 1, [](Trainer&, const Communicator&) {}); }),
-              HasSubstr("nowhere"));
+  const std::string message = problem(run, 2);
+  EXPECT_THAT(message, StartsWith("data.train: "));
+  EXPECT_THAT(message, HasSubstr("nowhere.idx: no such file"));
+  EXPECT_THAT(message, HasSubstr("polyhead tokenize"));
+}
+
+TEST(Datasets, AreNamedWithoutTheEndingsOfTheirFiles) {
+  TrainingRun run;
+  for (const std::string ending : {".bin", ".idx"}) {
+    run.config.data.train = {{(run.folder() / ("train" + ending)).string(), 1.0}};
+    EXPECT_THAT(problem(run), HasSubstr("write " + (run.folder() / "train").string())) << ending;
+  }
+}
+
+TEST(Validation, IsOpenedWhereItIsEvaluated) {
+  TrainingRun run;
+  run.config.data.validation = {{(run.folder() / "nowhere").string(), 1.0}};
+  EXPECT_THAT(problem(run), StartsWith("data.validation: "));
+  run.config.training.eval_interval = 0;
+  EXPECT_EQ(problem(run), "no error");
+}
+
+TEST(Validation, HasTheTokenizerOfTraining) {
+  const TrainingRun run;
+  const std::filesystem::path description = run.folder() / "validation.json";
+  std::string text = testing::read_file(description);
+  const std::string key = "\"tokenizer_fingerprint\": \"";
+  ASSERT_NE(text.find(key), std::string::npos);
+  testing::write_file(description, text.insert(text.find(key) + key.size(), "other "));
+  EXPECT_THAT(problem(run), HasSubstr("data.validation: was made with another tokenizer "
+                                      "(fingerprint other numbers) than data.train"));
+  std::filesystem::remove(description);
+  EXPECT_EQ(problem(run), "no error") << "no tokenizer is known";
+}
+
+// More checkpoints than any disk has room for, so that the message tells how many are asked for.
+TEST(FreeSpace, IsAskedForTheCheckpointsStillToCome) {
+  constexpr std::int64_t kMany = 1'000'000'000'000;
+  TrainingRun run;
+  run.config.checkpoint.keep_last = kMany;
+  const auto expect_needed = [&](std::int64_t checkpoints) {
+    EXPECT_THAT(error_of([&] {
+                  run.run(1, 1, [&](Trainer& trainer, const Communicator&) {
+                    if (std::filesystem::exists(run.checkpoint(2))) {
+                      trainer.resume(run.checkpoint(2));
+                    }
+                    trainer.require_free_space();
+                  });
+                }),
+                HasSubstr(fmt::format(", {} checkpoints of ", checkpoints)));
+  };
+  std::filesystem::create_directory(run.config.checkpoint.folder);
+  expect_needed(kMany + 1);
+  run.run(1, 1, [](Trainer& trainer, const Communicator&) {
+    trainer.initialize();
+    for (int step = 1; step <= 3; ++step) {
+      trainer.step();
+      trainer.save();
+    }
+  });
+  expect_needed(kMany + 1 - 3);
+  run.config.checkpoint.keep_last = 2;
+  run.config.checkpoint.keep_every = 2;
+  run.config.training.train_steps = kMany;
+  expect_needed(1 + kMany / 2 - 1);
 }
 
 }  // namespace

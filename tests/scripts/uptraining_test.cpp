@@ -11,6 +11,7 @@ namespace {
 
 using testing::error_of;
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 TrainConfig parent() {
   TrainConfig config;
@@ -59,14 +60,32 @@ TEST(Uptraining, StepsMayBeCountedInTokens) {
   EXPECT_EQ(complete_uptraining(child(uptrain), parent(), 601).training.train_steps, 608);
 }
 
-TEST(Uptraining, ContinueRefusesAnotherSchedule) {
+TEST(Uptraining, RefusesAnotherScheduleInEveryMode) {
+  for (const UptrainSchedule mode :
+       {UptrainSchedule::kContinue, UptrainSchedule::kRewarm, UptrainSchedule::kWsd}) {
+    UptrainConfig uptrain;
+    uptrain.learning_rate_mode = mode;
+    TrainConfig config = child(uptrain);
+    EXPECT_EQ(error_of([&] { complete_uptraining(config, parent(), 601); }), "no error");
+    config.optimizer.learning_rate = 3e-3;
+    config.optimizer.warmup_steps = 700;
+    config.optimizer.weight_decay = 0.3;  // no part of the schedule
+    EXPECT_THROW(complete_uptraining(config, parent(), 601), ConfigurationError);
+    const std::string message = error_of([&] { complete_uptraining(config, parent(), 601); });
+    EXPECT_THAT(message, HasSubstr("optimizer.learning_rate: 0.001 became 0.003"));
+    EXPECT_THAT(message, HasSubstr("optimizer.warmup_steps: 10 became 700"));
+    EXPECT_THAT(message, HasSubstr("write the source's values"));
+    EXPECT_THAT(message, Not(HasSubstr("weight_decay")));
+  }
+}
+
+TEST(Uptraining, NamesOnlyKeysThatTheFileHas) {
   TrainConfig config = child({});
-  config.optimizer.learning_rate = 3e-3;
-  config.optimizer.weight_decay = 0.3;  // no part of the schedule
+  config.optimizer.schedule = ScheduleShape::kConstant;
+  config.optimizer.min_learning_rate.reset();
   const std::string message = error_of([&] { complete_uptraining(config, parent(), 601); });
-  EXPECT_THAT(message, HasSubstr("optimizer.learning_rate: 0.001 became 0.003"));
-  EXPECT_THAT(message, HasSubstr("choose rewarm or wsd"));
-  EXPECT_THAT(message, ::testing::Not(HasSubstr("weight_decay")));
+  EXPECT_THAT(message, HasSubstr("optimizer.schedule: cosine became constant"));
+  EXPECT_THAT(message, Not(HasSubstr("decay_steps")));
 }
 
 TEST(Uptraining, RewarmHasItsOwnSchedule) {
@@ -78,6 +97,18 @@ TEST(Uptraining, RewarmHasItsOwnSchedule) {
   const TrainConfig config = complete_uptraining(child(uptrain), parent(), 601);
   EXPECT_DOUBLE_EQ(learning_rate(learning_rate_schedule(config), 611), 0.5e-3);
   EXPECT_DOUBLE_EQ(learning_rate(learning_rate_schedule(config), 701), 1e-4);
+}
+
+TEST(Uptraining, NeverRisesToTheMinimum) {
+  UptrainConfig uptrain;
+  uptrain.learning_rate_mode = UptrainSchedule::kRewarm;
+  uptrain.rewarm_ratio = 0.09;  // the minimum is a tenth of the peak
+  const std::vector<RuleViolation> violations = validate(child(uptrain), 1);
+  ASSERT_EQ(violations.size(), 1u);
+  EXPECT_EQ(violations[0].key, "uptrain.rewarm_ratio");
+  EXPECT_THAT(violations[0].message, HasSubstr("less than min_learning_rate (0.0001)"));
+  uptrain.rewarm_ratio = 0.1;
+  EXPECT_TRUE(validate(child(uptrain), 1).empty());
 }
 
 TEST(Uptraining, AResumedRunIsCompletedFromItsOwnCheckpoint) {

@@ -8,7 +8,9 @@
 #include <map>
 #include <string>
 #include <utility>
+#include <vector>
 
+#include "framework/dispatch.h"
 #include "framework/ops/elementwise.h"
 #include "framework/parameters/parameter_store.h"
 #include "layers/model.h"
@@ -99,6 +101,21 @@ inline Tensor whole_gradient(const Parameter& parameter, const Communicator& com
   return whole;
 }
 
+// Weights of norms begin as ones and biases as zeros: then one taken for another would not show.
+inline void scatter_vectors(const std::vector<Parameter*>& parameters) {
+  for (Parameter* parameter : parameters) {
+    if (parameter->global_shape.rank() != 1) continue;
+    Tensor value = valid_part(*parameter, parameter->value);
+    dispatch_cpu_float(value.dtype(), [&]<class T>() {
+      for (std::int64_t i = 0; i < value.numel(); ++i) {
+        const auto index = static_cast<std::uint64_t>(parameter->shard_begin + i);
+        value.data<T>()[i] +=
+            static_cast<T>(0.4 * uniform(5, stream_id(parameter->name), index) - 0.2);
+      }
+    });
+  }
+}
+
 // Call on every rank of `communicator`; each gets the whole result.
 inline RunResult run_model(const ModelConfig& config, const RunShape& shape,
                            const Communicator& communicator) {
@@ -106,6 +123,7 @@ inline RunResult run_model(const ModelConfig& config, const RunShape& shape,
   Model model(config, shape.length, parallel, shape.dtype, shape.recompute);
   ParameterStore store(model.parameters(), shape.dtype, Device::kCpu);
   store.initialize(5);
+  scatter_vectors(model.parameters());
   const std::int64_t tokens = shape.batch * shape.length;
   // No id occurs twice, so each row of an untied embedding's gradient is a row of dx: the gradient
   // of the first block's input is compared without a name of its own.

@@ -2,6 +2,8 @@
 
 #include <cstring>
 
+#include "framework/comm/mpi/failure.h"
+
 namespace polyhead::mpi {
 namespace {
 
@@ -16,8 +18,7 @@ struct Header {
 }  // namespace
 
 ControlChannel::ControlChannel() {
-  MPI_Comm_dup(MPI_COMM_WORLD, &comm_);
-  MPI_Comm_set_errhandler(comm_, MPI_ERRORS_RETURN);
+  require_success(MPI_Comm_dup(MPI_COMM_WORLD, &comm_), "MPI_Comm_dup");
   MPI_Comm_rank(comm_, &rank_);
   MPI_Comm_size(comm_, &size_);
 }
@@ -38,25 +39,28 @@ void ControlChannel::send(int rank, const ControlMessage& message) {
   Sending& sending = sending_.emplace_back();
   sending.bytes.assign(reinterpret_cast<const char*>(&header), sizeof(header));
   sending.bytes += message.text;
-  MPI_Isend(sending.bytes.data(), static_cast<int>(sending.bytes.size()), MPI_BYTE, rank, kTag,
-            comm_, &sending.request);
+  require_success(MPI_Isend(sending.bytes.data(), static_cast<int>(sending.bytes.size()), MPI_BYTE,
+                            rank, kTag, comm_, &sending.request),
+                  "MPI_Isend");
 }
 
 std::optional<ControlMessage> ControlChannel::receive() {
   while (!sending_.empty()) {
     int sent = 0;
-    MPI_Test(&sending_.front().request, &sent, MPI_STATUS_IGNORE);
+    require_success(MPI_Test(&sending_.front().request, &sent, MPI_STATUS_IGNORE), "MPI_Test");
     if (sent == 0) break;
     sending_.pop_front();
   }
   int arrived = 0;
   MPI_Status status;
-  MPI_Iprobe(MPI_ANY_SOURCE, kTag, comm_, &arrived, &status);
+  require_success(MPI_Iprobe(MPI_ANY_SOURCE, kTag, comm_, &arrived, &status), "MPI_Iprobe");
   if (arrived == 0) return std::nullopt;
   int length = 0;
   MPI_Get_count(&status, MPI_BYTE, &length);
   std::string bytes(static_cast<std::size_t>(length), '\0');
-  MPI_Recv(bytes.data(), length, MPI_BYTE, status.MPI_SOURCE, kTag, comm_, MPI_STATUS_IGNORE);
+  require_success(
+      MPI_Recv(bytes.data(), length, MPI_BYTE, status.MPI_SOURCE, kTag, comm_, MPI_STATUS_IGNORE),
+      "MPI_Recv");
   Header header;
   std::memcpy(&header, bytes.data(), sizeof(header));
   return ControlMessage{header.kind, header.inquiry, header.state, bytes.substr(sizeof(header))};

@@ -14,6 +14,7 @@ namespace polyhead::mpi {
 enum class ControlKind {
   kQuestion,  // what do you do?
   kAnswer,
+  kWorking,   // this rank is alive, although it is in no collective
   kFinished,  // this rank's work is done
   kFailed,    // this rank failed, with its message
 };

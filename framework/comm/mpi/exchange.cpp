@@ -7,6 +7,7 @@
 #include <chrono>
 #include <thread>
 
+#include "framework/comm/mpi/failure.h"
 #include "framework/exit_code.h"
 
 namespace polyhead::mpi {
@@ -43,8 +44,9 @@ void Exchange::send(int peer, const void* data, std::size_t bytes) {
   for (std::size_t offset = 0; offset == 0 || offset < bytes; offset += kPiece) {
     const std::size_t length = std::min(kPiece, bytes - offset);
     post(peer, length, /*incoming=*/false);
-    MPI_Isend(begin + offset, static_cast<int>(length), MPI_BYTE, peer, tag(), group_.comm,
-              &requests_.back());
+    require_success(MPI_Isend(begin + offset, static_cast<int>(length), MPI_BYTE, peer, tag(),
+                              group_.comm, &requests_.back()),
+                    "MPI_Isend");
   }
 }
 
@@ -53,8 +55,9 @@ void Exchange::receive(int peer, void* data, std::size_t bytes) {
   for (std::size_t offset = 0; offset == 0 || offset < bytes; offset += kPiece) {
     const std::size_t length = std::min(kPiece, bytes - offset);
     post(peer, length, /*incoming=*/true);
-    MPI_Irecv(begin + offset, static_cast<int>(length), MPI_BYTE, peer, MPI_ANY_TAG, group_.comm,
-              &requests_.back());
+    require_success(MPI_Irecv(begin + offset, static_cast<int>(length), MPI_BYTE, peer, MPI_ANY_TAG,
+                              group_.comm, &requests_.back()),
+                    "MPI_Irecv");
   }
 }
 
@@ -70,9 +73,13 @@ void Exchange::wait() {
   int left = count;
   for (int looks = 0; left > 0; ++looks) {
     int done = 0;
-    MPI_Testsome(count, requests_.data(), &done, indices.data(), statuses.data());
+    const int code = MPI_Testsome(count, requests_.data(), &done, indices.data(), statuses.data());
+    const bool errors_in_statuses = code == MPI_ERR_IN_STATUS;
+    if (!errors_in_statuses) require_success(code, "MPI_Testsome");
     for (int i = 0; i < done; ++i) {
-      take(indices[static_cast<std::size_t>(i)], statuses[static_cast<std::size_t>(i)]);
+      const MPI_Status& status = statuses[static_cast<std::size_t>(i)];
+      take(indices[static_cast<std::size_t>(i)], status,
+           errors_in_statuses ? status.MPI_ERROR : MPI_SUCCESS);
     }
     left -= done;
     if (done > 0 || looks < kSpins) continue;
@@ -87,13 +94,19 @@ void Exchange::wait() {
   messages_.clear();
 }
 
-void Exchange::take(int index, const MPI_Status& status) {
+void Exchange::take(int index, const MPI_Status& status, int error) {
   Message& message = messages_[static_cast<std::size_t>(index)];
   message.done = true;
+  int kind = MPI_SUCCESS;
+  MPI_Error_class(error, &kind);
+  // A message that is too long comes from a rank that calls something else.
+  if (kind != MPI_ERR_TRUNCATE) require_success(error, "MPI_Testsome");
   if (!message.incoming) return;
   int bytes = 0;
   MPI_Get_count(&status, MPI_BYTE, &bytes);
-  if (status.MPI_TAG != tag() || bytes != message.bytes) fail_disagreement(message, status);
+  if (status.MPI_TAG != tag() || bytes != message.bytes || kind == MPI_ERR_TRUNCATE) {
+    fail_disagreement(message, status);
+  }
 }
 
 int Exchange::peer_waited_for() const {
@@ -111,14 +124,12 @@ int Exchange::peer_waited_for() const {
 void Exchange::fail_disagreement(const Message& message, const MPI_Status& status) const {
   const int mine = watchdog_.rank();
   const int other = group_.world_ranks[static_cast<std::size_t>(message.peer)];
-  // Several ranks may see it; the lowest of them tells and ends the others.
-  std::this_thread::sleep_for(std::min(mine, 2) * std::chrono::milliseconds(1500));
   int bytes = 0;
   MPI_Get_count(&status, MPI_BYTE, &bytes);
   const std::int64_t ahead =
       (status.MPI_TAG / 8 - group_.sequence % kTagSequences + kTagSequences) % kTagSequences;
   const std::int64_t behind = ahead > kTagSequences / 2 ? ahead - kTagSequences : ahead;
-  end_job(
+  end_job_once(
       fmt::format(
           "the ranks of a group call different collectives: rank {} {} {} (awaits {} bytes), "
           "rank {} {} {} (sends {} bytes)",

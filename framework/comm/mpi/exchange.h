@@ -45,7 +45,7 @@ class Exchange {
   };
 
   void post(int peer, std::size_t bytes, bool incoming);
-  void take(int index, const MPI_Status& status);
+  void take(int index, const MPI_Status& status, int error);
   int peer_waited_for() const;
   int tag() const;
   [[noreturn]] void fail_disagreement(const Message& message, const MPI_Status& status) const;

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "framework/buffer.h"
+#include "framework/comm/mpi/failure.h"
 #include "framework/comm/reduction.h"
 
 namespace polyhead::mpi {
@@ -47,9 +48,7 @@ MpiCommunicator::MpiCommunicator(MPI_Comm comm, int rank, std::vector<int> world
                                  std::shared_ptr<CommunicationCounters> counters)
     : CheckedCommunicator(rank, static_cast<int>(world_ranks.size()), std::move(counters)),
       group_{comm, std::move(world_ranks)},
-      watchdog_(watchdog) {
-  MPI_Comm_set_errhandler(comm, MPI_ERRORS_RETURN);
-}
+      watchdog_(watchdog) {}
 
 MpiCommunicator::~MpiCommunicator() {
   MPI_Comm_free(&group_.comm);
@@ -185,7 +184,9 @@ std::unique_ptr<Communicator> MpiCommunicator::make_split(int color) const {
   // MPI's colours are not negative; the place of a colour's first rank is one.
   const auto first = std::find(colors.begin(), colors.end(), color);
   MPI_Comm comm = MPI_COMM_NULL;
-  MPI_Comm_split(group_.comm, static_cast<int>(first - colors.begin()), rank(), &comm);
+  require_success(
+      MPI_Comm_split(group_.comm, static_cast<int>(first - colors.begin()), rank(), &comm),
+      "MPI_Comm_split");
   return std::make_unique<MpiCommunicator>(comm, new_rank, std::move(world_ranks), watchdog_,
                                            counters_);
 }

@@ -87,6 +87,14 @@ void Watchdog::check(int waits_for) {
   if (inquiring_ && seconds_since(inquired_) > inquiry_window()) conclude();
 }
 
+void Watchdog::tell_working() {
+  const Clock::time_point now = Clock::now();
+  if (now - told_working_ < 1s) return;
+  told_working_ = now;
+  control_.send_to_all_others({.kind = ControlKind::kWorking, .state = state_now()});
+  read_messages();
+}
+
 void Watchdog::finish() {
   state_.finished = true;
   began_ = Clock::now();
@@ -124,6 +132,10 @@ void Watchdog::read_messages() {
         break;
       case ControlKind::kAnswer:
         if (inquiring_ && message->inquiry == inquiry_) answers_.push_back(message->state);
+        break;
+      case ControlKind::kWorking:
+        began_ = Clock::now();
+        inquiring_ = false;
         break;
       case ControlKind::kFinished:
         finished_[sender] = true;

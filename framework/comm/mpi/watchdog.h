@@ -28,6 +28,9 @@ class Watchdog {
   void check(int waits_for);
   void end();
 
+  // Tells the others, once a second at most, that this rank works.
+  void tell_working();
+
   // Waits until all ranks are here.
   void finish();
 
@@ -47,6 +50,7 @@ class Watchdog {
   WaitState state_;
   Clock::time_point began_;
   Clock::time_point checked_;
+  Clock::time_point told_working_;
   std::vector<bool> finished_;         // by rank
   std::vector<std::string> failures_;  // by rank
   Clock::time_point saw_finished_;     // when the rank waited for was first seen to have finished

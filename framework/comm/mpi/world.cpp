@@ -9,7 +9,9 @@
 #include <numeric>
 #include <optional>
 
+#include "framework/comm/hang.h"
 #include "framework/comm/launcher.h"
+#include "framework/comm/mpi/failure.h"
 #include "framework/comm/mpi/mpi_communicator.h"
 #include "framework/error.h"
 
@@ -22,6 +24,8 @@ class MpiSession {
     int provided = 0;
     MPI_Init_thread(&argc, &argv, MPI_THREAD_FUNNELED, &provided);
     require(provided >= MPI_THREAD_FUNNELED, "this MPI does not work beside threads");
+    // Every communicator descends from this one and inherits that.
+    MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
   }
   ~MpiSession() { MPI_Finalize(); }
   MpiSession(const MpiSession&) = delete;
@@ -30,7 +34,7 @@ class MpiSession {
 
 std::unique_ptr<Communicator> connect_world(mpi::Watchdog& watchdog) {
   MPI_Comm comm = MPI_COMM_NULL;
-  MPI_Comm_dup(MPI_COMM_WORLD, &comm);
+  mpi::require_success(MPI_Comm_dup(MPI_COMM_WORLD, &comm), "MPI_Comm_dup");
   std::vector<int> world_ranks(static_cast<std::size_t>(watchdog.size()));
   std::iota(world_ranks.begin(), world_ranks.end(), 0);
   return std::make_unique<mpi::MpiCommunicator>(comm, watchdog.rank(), std::move(world_ranks),
@@ -67,10 +71,12 @@ World::World(int& argc, char**& argv) : state_(std::make_unique<State>()) {
           "MPI that this binary was built with",
           *launched);
   state_->communicator = connect_world(*state_->watchdog);
+  set_sign_of_life([watchdog = &*state_->watchdog] { watchdog->tell_working(); });
   state_->watchdog->set_processes(state_->communicator->all_gather_strings(describe_process()));
 }
 
 World::~World() {
+  set_sign_of_life(nullptr);
   if (state_->watchdog) state_->watchdog->finish();
 }
 
