@@ -271,11 +271,13 @@ TEST(Attention, LongSequencesNeedLinearMemory) {
     AttentionProblem problem(c, DType::kF32);
     const std::size_t inputs = memory_statistics(Device::kCpu).in_use;
     reset_peak_memory(Device::kCpu);
-    const std::int64_t resident = peak_resident_bytes();
+    [[maybe_unused]] const std::int64_t resident = peak_resident_bytes();
     problem.forward();
     problem.backward();
     EXPECT_LT(memory_statistics(Device::kCpu).peak - inputs, kQuadratic / 8);
+#ifndef __SANITIZE_THREAD__  // whose own memory grows with ours
     EXPECT_LT(peak_resident_bytes() - resident, static_cast<std::int64_t>(kQuadratic / 8));
+#endif
   }
 }
 

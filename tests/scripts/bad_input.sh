@@ -88,16 +88,18 @@ rm copy.json
 refused 1 'copy.bin: token [0-9]* at offset .* lies outside the vocabulary of 90' \
   'set model.vocab_size' "${on_copy[@]}" --set model.vocab_size=90
 
-# A dataset that someone truncates while it is read.
-copy_text
-train "${on_copy[@]}" --set checkpoint.folder=cut --set training.train_steps=1000000 &
-training=$!
-until grep -q 'step 10/' stdout; do sleep 0.05; done
-truncate -s 0 copy.bin
-! wait "$training" || failed "a run without its text succeeded"
-[ "$(messages)" -eq 1 ] || failed "copy.bin is cut short: not one message on stderr"
-grep -q '^polyhead: error: .*/copy.bin was cut short while it was in use' stderr ||
-  failed "copy.bin is cut short: another message"
+# A dataset that someone truncates while it is read. ThreadSanitizer has handlers of its own.
+if [ "${POLYHEAD_SANITIZE:-}" != thread ]; then
+  copy_text
+  train "${on_copy[@]}" --set checkpoint.folder=cut --set training.train_steps=1000000 &
+  training=$!
+  until grep -q 'step 10/' stdout; do sleep 0.05; done
+  truncate -s 0 copy.bin
+  ! wait "$training" || failed "a run without its text succeeded"
+  [ "$(messages)" -eq 1 ] || failed "copy.bin is cut short: not one message on stderr"
+  grep -q '^polyhead: error: .*/copy.bin was cut short while it was in use' stderr ||
+    failed "copy.bin is cut short: another message"
+fi
 
 refused 1 'checkpoint.folder: run holds the checkpoints of a run' 'continue it with --resume' run.yaml
 refused 1 '--resume: absent holds no checkpoint' 'start without --resume' \
