@@ -24,7 +24,8 @@ add_library(polyhead_xsimd INTERFACE)
 target_include_directories(polyhead_xsimd SYSTEM INTERFACE ${XSIMD_INCLUDE_DIR})
 # g++ 12 takes the "undefined" operands of its own AVX-512 intrinsics for a defect (GCC bug 105593).
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
-  target_compile_options(polyhead_xsimd INTERFACE -Wno-maybe-uninitialized -Wno-uninitialized)
+  target_compile_options(polyhead_xsimd INTERFACE
+    $<$<COMPILE_LANGUAGE:CXX>:-Wno-maybe-uninitialized;-Wno-uninitialized>)
 endif()
 
 # Any CBLAS: set BLA_VENDOR (OpenBLAS, FLAME for BLIS, ...) to choose.
@@ -36,6 +37,18 @@ find_path(CBLAS_INCLUDE_DIR cblas.h PATH_SUFFIXES openblas openblas-pthread blis
 add_library(polyhead_cblas INTERFACE)
 target_include_directories(polyhead_cblas SYSTEM INTERFACE ${CBLAS_INCLUDE_DIR})
 target_link_libraries(polyhead_cblas INTERFACE BLAS::BLAS)
+
+if(POLYHEAD_WITH_CUDA)
+  find_package(CUDAToolkit 12 REQUIRED)
+  find_path(NCCL_INCLUDE_DIR nccl.h HINTS ${CUDAToolkit_INCLUDE_DIRS})
+  find_library(NCCL_LIBRARY nccl HINTS ${CUDAToolkit_LIBRARY_DIR})
+  if(NCCL_INCLUDE_DIR AND NCCL_LIBRARY)
+    set(POLYHEAD_WITH_NCCL ON)
+  else()
+    message(WARNING "NCCL not found: tensors of several devices travel through host memory "
+                    "(install libnccl-dev)")
+  endif()
+endif()
 
 if(POLYHEAD_WITH_MPI)
   find_package(MPI COMPONENTS CXX)

@@ -4,14 +4,20 @@ target_include_directories(polyhead_options INTERFACE ${CMAKE_SOURCE_DIR})
 # Contraction into FMA is decided per expression by the compiler's default; fast-math is not used,
 # because it deletes the checks for NaN.
 target_compile_options(polyhead_options INTERFACE
-  -Wall -Wextra -Wpedantic -Wshadow -Wnon-virtual-dtor -Werror)
+  $<$<COMPILE_LANGUAGE:CXX>:-Wall;-Wextra;-Wpedantic;-Wshadow;-Wnon-virtual-dtor;-Werror>)
+# fmt 9 holds nvcc for a compiler without constexpr.
+target_compile_options(polyhead_options INTERFACE
+  $<$<COMPILE_LANGUAGE:CUDA>:--expt-relaxed-constexpr;-Werror=all-warnings;-DFMT_USE_CONSTEXPR=1>
+  $<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=-Wall,-Wextra,-Werror;-lineinfo>)
 if(POLYHEAD_ARCHITECTURE)
-  target_compile_options(polyhead_options INTERFACE -march=${POLYHEAD_ARCHITECTURE})
+  target_compile_options(polyhead_options INTERFACE
+    $<$<COMPILE_LANGUAGE:CXX>:-march=${POLYHEAD_ARCHITECTURE}>)
 endif()
 if(POLYHEAD_SANITIZE)
   # Without the second flag UndefinedBehaviorSanitizer only prints, and a test stays green.
   target_compile_options(polyhead_options INTERFACE
-    -fsanitize=${POLYHEAD_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer)
+    $<$<COMPILE_LANGUAGE:CXX>:-fsanitize=${POLYHEAD_SANITIZE};-fno-sanitize-recover=all>
+    $<$<COMPILE_LANGUAGE:CXX>:-fno-omit-frame-pointer>)
   target_link_options(polyhead_options INTERFACE -fsanitize=${POLYHEAD_SANITIZE})
 endif()
 target_compile_definitions(polyhead_options INTERFACE

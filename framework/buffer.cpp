@@ -2,13 +2,12 @@
 
 #include <algorithm>
 #include <bit>
-#include <cstdlib>
-#include <cstring>
 #include <mutex>
 #include <unordered_map>
 #include <vector>
 
-#include "framework/error.h"
+#include "framework/device_memory.h"
+#include "framework/dispatch.h"
 
 namespace polyhead {
 namespace {
@@ -33,7 +32,8 @@ std::size_t rounded(std::size_t bytes) {
   return std::max(step, (bytes + step - 1) / step * step);
 }
 
-class HostPool {
+template <Device D>
+class Pool {
  public:
   void* take(std::size_t capacity) {
     const std::lock_guard lock(mutex_);
@@ -42,13 +42,17 @@ class HostPool {
       block = found->second.back();
       found->second.pop_back();
     } else {
-      block = std::aligned_alloc(kAlignment, capacity);
+      block = DeviceMemory<D>::allocate(capacity);
+      if (block == nullptr) {
+        free_all();  // other shapes may have left blocks that nobody asks for any more
+        block = DeviceMemory<D>::allocate(capacity);
+      }
       if (block == nullptr) {
         fail(
-            "out of memory: {:.1f} MiB were asked for, {:.1f} MiB are in use; lower "
-            "micro_batch_size or set training.recompute",
-            static_cast<double>(capacity) / 1048576.0,
-            static_cast<double>(statistics_.in_use) / 1048576.0);
+            "out of memory on {}: {:.1f} MiB were asked for, {:.1f} MiB are in use{}; lower "
+            "training.micro_batch_size or set training.recompute",
+            name_of(D), static_cast<double>(capacity) / 1048576.0,
+            static_cast<double>(statistics_.in_use) / 1048576.0, DeviceMemory<D>::describe_room());
       }
       statistics_.reserved += capacity;
       ++statistics_.system_allocations;
@@ -64,18 +68,14 @@ class HostPool {
     if (kKeepFreedBlocks) {
       free_[capacity].push_back(block);
     } else {
-      std::free(block);
+      DeviceMemory<D>::free(block);
       statistics_.reserved -= capacity;
     }
   }
 
   void release_unused() {
     const std::lock_guard lock(mutex_);
-    for (auto& [capacity, blocks] : free_) {
-      for (void* block : blocks) std::free(block);
-      statistics_.reserved -= capacity * blocks.size();
-    }
-    free_.clear();
+    free_all();
   }
 
   MemoryStatistics statistics() {
@@ -89,39 +89,49 @@ class HostPool {
   }
 
  private:
+  void free_all() {
+    for (auto& [capacity, blocks] : free_) {
+      for (void* block : blocks) DeviceMemory<D>::free(block);
+      statistics_.reserved -= capacity * blocks.size();
+    }
+    free_.clear();
+  }
+
   std::mutex mutex_;
   std::unordered_map<std::size_t, std::vector<void*>> free_;  // by capacity, newest last
   MemoryStatistics statistics_;
 };
 
 // Never destroyed: tensors with static lifetime may outlive any other order.
-HostPool& pool(Device device) {
-  POLYHEAD_CHECK(device == Device::kCpu, "no memory pool for device {}", name_of(device));
-  static HostPool* const host = new HostPool;
-  return *host;
+template <Device D>
+Pool<D>& pool() {
+  static Pool<D>* const instance = new Pool<D>;
+  return *instance;
 }
 
 }  // namespace
 
 Buffer::~Buffer() {
-  pool(device_).give_back(data_, capacity_);
+  dispatch(device_, [&]<Device D>() { pool<D>().give_back(data_, capacity_); });
 }
 
 std::shared_ptr<Buffer> allocate_buffer(std::size_t bytes, Device device) {
   const std::size_t capacity = rounded(bytes);
-  void* data = pool(device).take(capacity);
-  if (kPoisonFreshMemory) std::memset(data, 0xFF, capacity);
-  return std::make_shared<Buffer>(data, capacity, device);
+  return dispatch(device, [&]<Device D>() {
+    void* data = pool<D>().take(capacity);
+    if (kPoisonFreshMemory) DeviceMemory<D>::set_bytes(data, 0xFF, capacity);
+    return std::make_shared<Buffer>(data, capacity, device);
+  });
 }
 
 MemoryStatistics memory_statistics(Device device) {
-  return pool(device).statistics();
+  return dispatch(device, []<Device D>() { return pool<D>().statistics(); });
 }
 void reset_peak_memory(Device device) {
-  pool(device).reset_peak();
+  dispatch(device, []<Device D>() { pool<D>().reset_peak(); });
 }
 void release_unused_memory(Device device) {
-  pool(device).release_unused();
+  dispatch(device, []<Device D>() { pool<D>().release_unused(); });
 }
 
 }  // namespace polyhead

@@ -45,4 +45,10 @@ constexpr DType dtype_of() {
   if constexpr (std::is_same_v<T, std::int32_t>) return DType::kI32;
 }
 
+// The dtype of sums over elements of `dtype`: statistics of norms and softmax, losses, and the
+// gradients of parameters.
+constexpr DType accumulation_dtype(DType dtype) {
+  return dtype == DType::kBf16 ? DType::kF32 : dtype;
+}
+
 }  // namespace polyhead

@@ -3,7 +3,9 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <cstring>
+
+#include "framework/device_memory.h"
+#include "framework/dispatch.h"
 
 namespace polyhead {
 
@@ -51,9 +53,8 @@ Tensor Tensor::empty(const Shape& shape, DType dtype, Device device) {
 }
 
 Tensor Tensor::zeros(const Shape& shape, DType dtype, Device device) {
-  POLYHEAD_CHECK(device == Device::kCpu, "zeros fills host tensors");
   Tensor tensor = empty(shape, dtype, device);
-  std::memset(tensor.raw(), 0, static_cast<std::size_t>(shape.numel()) * size_of(dtype));
+  tensor.set_zero();
   return tensor;
 }
 
@@ -63,6 +64,10 @@ Tensor Tensor::empty_like(const Tensor& other, const Shape& shape) {
 
 Tensor Tensor::zeros_like(const Tensor& other) {
   return zeros(other.shape(), other.dtype(), other.device());
+}
+
+Tensor Tensor::empty_accumulator(const Tensor& other, const Shape& shape) {
+  return empty(shape, accumulation_dtype(other.dtype()), other.device());
 }
 
 std::int64_t Tensor::cols() const {
@@ -134,24 +139,34 @@ Tensor Tensor::extended_rows(std::int64_t rows) const {
   return view;
 }
 
+void Tensor::set_zero() {
+  POLYHEAD_CHECK(is_contiguous(), "set_zero of a view on columns");
+  dispatch(device_, [&]<Device D>() {
+    DeviceMemory<D>::set_bytes(raw(), 0, static_cast<std::size_t>(numel()) * size_of(dtype_));
+  });
+}
+
 void Tensor::copy_from(const Tensor& source) {
   POLYHEAD_CHECK(shape_ == source.shape_ && dtype_ == source.dtype_, "copy of {} {} into {} {}",
                  name_of(source.dtype_), source.shape_.to_string(), name_of(dtype_),
                  shape_.to_string());
-  POLYHEAD_CHECK(device_ == Device::kCpu && source.device_ == Device::kCpu,
-                 "copy_from copies host tensors");
   const std::size_t element = size_of(dtype_);
-  const auto* from = static_cast<const std::byte*>(source.raw());
-  auto* to = static_cast<std::byte*>(raw());
-  if (is_contiguous() && source.is_contiguous()) {
-    std::memcpy(to, from, static_cast<std::size_t>(numel()) * element);
-    return;
-  }
-  const std::size_t width = static_cast<std::size_t>(cols()) * element;
-  for (std::int64_t row = 0; row < rows(); ++row) {
-    std::memcpy(to + static_cast<std::size_t>(row * row_stride_) * element,
-                from + static_cast<std::size_t>(row * source.row_stride_) * element, width);
-  }
+  const bool whole = is_contiguous() && source.is_contiguous();
+  const std::size_t copied_rows = whole ? 1 : static_cast<std::size_t>(rows());
+  const std::size_t width = static_cast<std::size_t>(whole ? numel() : cols()) * element;
+  const Device copier = device_ == Device::kCpu ? source.device_ : device_;
+  dispatch(copier, [&]<Device D>() {
+    DeviceMemory<D>::copy_rows(source.raw(), static_cast<std::size_t>(source.row_stride_) * element,
+                               raw(), static_cast<std::size_t>(row_stride_) * element, width,
+                               copied_rows);
+  });
+}
+
+Tensor Tensor::to(Device device) const {
+  if (device == device_) return *this;
+  Tensor copy = empty(shape_, dtype_, device);
+  copy.copy_from(*this);
+  return copy;
 }
 
 Tensor Tensor::clone() const {

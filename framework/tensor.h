@@ -49,6 +49,8 @@ class Tensor {
   static Tensor empty_like(const Tensor& other, const Shape& shape);
   static Tensor empty_like(const Tensor& other) { return empty_like(other, other.shape()); }
   static Tensor zeros_like(const Tensor& other);
+  // Uninitialised, for sums over elements of another tensor: statistics, losses.
+  static Tensor empty_accumulator(const Tensor& other, const Shape& shape);
 
   explicit operator bool() const { return buffer_ != nullptr; }
   const Shape& shape() const { return shape_; }
@@ -83,9 +85,13 @@ class Tensor {
   Tensor extended_rows(std::int64_t rows) const;
   bool shares_storage_with(const Tensor& other) const { return buffer_ == other.buffer_; }
 
-  // Host tensors of equal shape and dtype; either side may be a strided view.
+  // Every byte 0; contiguous tensors only.
+  void set_zero();
+  // Equal shape and dtype; either side may be a strided view, on either device. Where one side is
+  // on the host the copy is complete when the call returns.
   void copy_from(const Tensor& source);
-  Tensor clone() const;  // contiguous
+  Tensor clone() const;            // contiguous
+  Tensor to(Device device) const;  // itself, or a contiguous copy
 
  private:
   void check_dtype(DType wanted) const;

@@ -5,7 +5,7 @@
 
 namespace polyhead {
 ops::AttentionSpec attention_spec(const ModelConfig& config, std::int64_t layer,
-                                  const TensorParallel& parallel, DType dtype) {
+                                  const TensorParallel& parallel, DType dtype, Device device) {
   const LayerAttentionConfig layer_config = layer_attention_config(config, layer);
   ops::AttentionSpec spec;
   spec.scale = layer_config.softmax_scale;
@@ -14,15 +14,16 @@ ops::AttentionSpec attention_spec(const ModelConfig& config, std::int64_t layer,
   if (config.position_embedding == PositionEmbedding::kAlibi) {
     const auto [begin, end] =
         even_share(config.num_attention_heads, parallel.rank(), parallel.size());
-    spec.alibi_slopes = ops::alibi_slopes(config.num_attention_heads, dtype).row_slice(begin, end);
+    const Tensor slopes = ops::alibi_slopes(config.num_attention_heads, accumulation_dtype(dtype));
+    spec.alibi_slopes = slopes.row_slice(begin, end).to(device);
   }
   return spec;
 }
 
 std::unique_ptr<Attention> make_attention(const std::string& prefix, const ModelConfig& config,
-                                          std::int64_t layer, TensorParallel& parallel,
-                                          DType dtype) {
-  const ops::AttentionSpec spec = attention_spec(config, layer, parallel, dtype);
+                                          std::int64_t layer, TensorParallel& parallel, DType dtype,
+                                          Device device) {
+  const ops::AttentionSpec spec = attention_spec(config, layer, parallel, dtype, device);
   if (config.is_latent()) {
     return std::make_unique<LatentAttention>(prefix, config, spec, parallel);
   }

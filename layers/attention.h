@@ -47,13 +47,14 @@ class Attention {
   virtual void collect_parameters(std::vector<Parameter*>& parameters) = 0;
 };
 
-// The attention of one layer; `prefix` begins its parameters' names. dtype is that of activations.
+// The attention of one layer; `prefix` begins its parameters' names. dtype and device are those of
+// activations.
 std::unique_ptr<Attention> make_attention(const std::string& prefix, const ModelConfig& config,
-                                          std::int64_t layer, TensorParallel& parallel,
-                                          DType dtype);
+                                          std::int64_t layer, TensorParallel& parallel, DType dtype,
+                                          Device device);
 
 // The op's arguments for this rank's heads.
 ops::AttentionSpec attention_spec(const ModelConfig& config, std::int64_t layer,
-                                  const TensorParallel& parallel, DType dtype);
+                                  const TensorParallel& parallel, DType dtype, Device device);
 
 }  // namespace polyhead

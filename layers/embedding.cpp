@@ -39,7 +39,7 @@ Tensor VocabParallelEmbedding::positions(std::int64_t tokens, std::int64_t seque
     positions.data<std::int32_t>()[token - begin] =
         static_cast<std::int32_t>(token % sequence_length);
   }
-  return positions;
+  return positions.to(weight_.value.device());
 }
 
 Tensor VocabParallelEmbedding::forward(const Tensor& ids, std::int64_t sequence_length) const {

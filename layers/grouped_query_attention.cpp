@@ -53,13 +53,6 @@ ColumnParallelLinear make_qkv(const std::string& prefix, const ModelConfig& conf
   return {Linear(std::move(weights), std::move(biases)), parallel};
 }
 
-void rotate(const SequenceBatch& sequences, ops::Rotation rotation, ops::HeadView& q,
-            ops::HeadView& k) {
-  if (!sequences.rope.cos) return;
-  ops::rope(sequences.rope, sequences.length, rotation, q);
-  ops::rope(sequences.rope, sequences.length, rotation, k);
-}
-
 }  // namespace
 
 GroupedQueryAttention::GroupedQueryAttention(const std::string& prefix, const ModelConfig& config,
@@ -100,6 +93,14 @@ GroupedQueryAttention::Heads GroupedQueryAttention::attention_inputs(const Saved
   return heads;
 }
 
+void GroupedQueryAttention::rotate(const SequenceBatch& sequences, ops::Rotation rotation,
+                                   const Tensor& packed) const {
+  if (!sequences.rope.cos) return;
+  const std::int64_t heads = heads_ + groups_;
+  ops::HeadView q_and_k = ops::heads_of(packed.column_slice(0, heads * head_dim_), heads);
+  ops::rope(sequences.rope, sequences.length, rotation, q_and_k);
+}
+
 Tensor GroupedQueryAttention::make_qk(const Saved& saved) const {
   return Tensor::empty_like(saved.qkv, {saved.qkv.rows(), (heads_ + groups_) * head_dim_});
 }
@@ -122,8 +123,7 @@ void GroupedQueryAttention::remake_heads(const SequenceBatch& sequences, Saved& 
     norm_of(head).remake(columns_of(head, saved.qkv), saved.norm[static_cast<std::size_t>(head)],
                          normalized);
   }
-  Heads remade = attention_inputs(saved);
-  rotate(sequences, ops::Rotation::kForward, remade.q, remade.k);
+  rotate(sequences, ops::Rotation::kForward, saved.qk);
 }
 
 void GroupedQueryAttention::backward_normalize_heads(const Saved& saved, Tensor& dqkv) {
@@ -131,7 +131,7 @@ void GroupedQueryAttention::backward_normalize_heads(const Saved& saved, Tensor&
     Tensor gradient = columns_of(head, dqkv);
     (head < heads_ ? q_norm_ : k_norm_)
         ->backward(gradient, columns_of(head, saved.qkv),
-                   saved.norm[static_cast<std::size_t>(head)], gradient);
+                   saved.norm[static_cast<std::size_t>(head)], {}, gradient);
   }
 }
 
@@ -140,12 +140,12 @@ Tensor GroupedQueryAttention::forward(const Tensor& x, const SequenceBatch& sequ
   auto& saved = dynamic_cast<Saved&>(base);
   saved.qkv = qkv_.forward(x);
   if (q_norm_) normalize_heads(saved);
-  Heads inputs = attention_inputs(saved);
-  rotate(sequences, ops::Rotation::kForward, inputs.q, inputs.k);
+  rotate(sequences, ops::Rotation::kForward, q_norm_ ? saved.qk : saved.qkv);
+  const Heads inputs = attention_inputs(saved);
   ops::AttentionSpec spec = spec_;
   spec.document_start = sequences.document_start;
   saved.out = Tensor::empty_like(saved.qkv, {saved.qkv.rows(), heads_ * head_dim_});
-  saved.lse = Tensor::empty_like(saved.qkv, {sequences.batch, heads_, sequences.length});
+  saved.lse = Tensor::empty_accumulator(saved.qkv, {sequences.batch, heads_, sequences.length});
   ops::HeadView out = ops::heads_of(saved.out, heads_);
   ops::attention_forward(inputs.q, inputs.k, inputs.v, sequences.batch, spec, out, saved.lse);
   return out_.forward(saved.out);
@@ -164,7 +164,7 @@ Tensor GroupedQueryAttention::backward(const Tensor& dy, const Tensor& x,
   ops::attention_backward(ops::heads_of(dout, heads_), inputs.q, inputs.k, inputs.v,
                           ops::heads_of(saved.out, heads_), saved.lse, sequences.batch, spec,
                           gradients.q, gradients.k, gradients.v);
-  rotate(sequences, ops::Rotation::kBackward, gradients.q, gradients.k);
+  rotate(sequences, ops::Rotation::kBackward, dqkv);
   if (q_norm_) backward_normalize_heads(saved, dqkv);
   saved = {};
   return qkv_.backward(dqkv, x);

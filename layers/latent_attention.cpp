@@ -96,10 +96,10 @@ Tensor LatentAttention::backward_latents(const Tensor& dlatents, const Tensor& x
   Tensor ddown = dlatents;
   if (q_norm_) {
     Tensor query = query_latent(ddown);
-    q_norm_->backward(query, query_latent(saved.down), saved.q_norm, query);
+    q_norm_->backward(query, query_latent(saved.down), saved.q_norm, {}, query);
   }
   Tensor key_value = key_value_latent(ddown);
-  kv_norm_.backward(key_value, key_value_latent(saved.down), saved.kv_norm, key_value);
+  kv_norm_.backward(key_value, key_value_latent(saved.down), saved.kv_norm, {}, key_value);
   Tensor dx = Tensor::empty_like(x);
   down_.backward(ddown, x, dx);
   return dx;
@@ -140,7 +140,7 @@ Tensor LatentAttention::forward(const Tensor& x, const SequenceBatch& sequences,
   ops::AttentionSpec spec = spec_;
   spec.document_start = sequences.document_start;
   saved.out = Tensor::empty_like(saved.q, {saved.q.rows(), heads_ * value_dim_});
-  saved.lse = Tensor::empty_like(saved.q, {sequences.batch, heads_, sequences.length});
+  saved.lse = Tensor::empty_accumulator(saved.q, {sequences.batch, heads_, sequences.length});
   ops::HeadView out = ops::heads_of(saved.out, heads_);
   ops::attention_forward(ops::heads_of(saved.q, heads_), ops::heads_of(saved.k, heads_),
                          value_heads(saved.kv), sequences.batch, spec, out, saved.lse);

@@ -3,27 +3,29 @@
 namespace polyhead {
 namespace {
 
-ops::RopeTable make_rope(const ModelConfig& config, std::int64_t positions, DType dtype) {
+ops::RopeTable make_rope(const ModelConfig& config, std::int64_t positions, DType dtype,
+                         Device device) {
   if (config.position_embedding != PositionEmbedding::kRope) return {};
   const RotaryFrequencies frequencies = rotary_frequencies(config);
-  return ops::make_rope_table(frequencies.inverse_frequencies, frequencies.amplitude, positions,
-                              dtype);
+  const ops::RopeTable table = ops::make_rope_table(
+      frequencies.inverse_frequencies, frequencies.amplitude, positions, accumulation_dtype(dtype));
+  return {table.cos.to(device), table.sin.to(device)};
 }
 
 }  // namespace
 
 Model::Model(const ModelConfig& config, std::int64_t max_sequence_length, TensorParallel& parallel,
-             DType dtype, Recompute recompute)
+             DType dtype, Recompute recompute, Device device)
     : config_(config),
       max_sequence_length_(max_sequence_length),
       recompute_(recompute),
-      rope_(make_rope(config, max_sequence_length, dtype)),
+      rope_(make_rope(config, max_sequence_length, dtype, device)),
       embedding_(config, parallel),
       final_norm_("model.norm", config.hidden_size, config, parallel.rank(),
                   parallel.partial_between_regions()),
       output_loss_(config, config.tie_word_embeddings ? &embedding_.weight() : nullptr, parallel) {
   for (std::int64_t layer = 0; layer < config.num_layers; ++layer) {
-    blocks_.push_back(std::make_unique<TransformerBlock>(config, layer, parallel, dtype));
+    blocks_.push_back(std::make_unique<TransformerBlock>(config, layer, parallel, dtype, device));
   }
 }
 
@@ -52,29 +54,30 @@ Tensor Model::forward(const Tensor& tokens, std::int64_t batch, Saved& saved,
   saved.sequences = sequences(tokens, batch, document_start);
   saved.blocks.clear();
   saved.blocks.resize(blocks_.size());
-  Tensor x = embedding_.forward(tokens, saved.sequences.length);
+  ResidualStream stream{embedding_.forward(tokens, saved.sequences.length), {}};
   for (std::size_t layer = 0; layer < blocks_.size(); ++layer) {
-    x = blocks_[layer]->forward(x, saved.sequences, saved.blocks[layer]);
+    stream = blocks_[layer]->forward(stream, saved.sequences, saved.blocks[layer]);
     saved.blocks[layer].drop(recompute_);
   }
-  saved.h = x;
-  return final_norm_.forward(x, saved.final_norm);
+  const Tensor normalized = final_norm_.forward(stream, saved.final_norm);
+  saved.h = stream.x;
+  return normalized;
 }
 
 Tensor Model::infer(const Tensor& tokens, std::int64_t batch, const Tensor& document_start) const {
   const SequenceBatch sequence_batch = sequences(tokens, batch, document_start);
-  Tensor x = embedding_.forward(tokens, sequence_batch.length);
+  ResidualStream stream{embedding_.forward(tokens, sequence_batch.length), {}};
   for (const auto& block : blocks_) {
     TransformerBlock::Saved saved;
-    x = block->forward(x, sequence_batch, saved);
+    stream = block->forward(stream, sequence_batch, saved);
   }
   Norm::Saved saved;
-  return final_norm_.forward(x, saved);
+  return final_norm_.forward(stream, saved);
 }
 
 void Model::backward(const Tensor& dh, Saved& saved) {
   Tensor dx = Tensor::empty_like(dh);
-  final_norm_.backward(dh, saved.h, saved.final_norm, dx);
+  final_norm_.backward(dh, saved.h, saved.final_norm, {}, dx);
   saved.h = {};
   for (std::size_t layer = blocks_.size(); layer-- > 0;) {
     dx = blocks_[layer]->backward(dx, saved.sequences, saved.blocks[layer]);

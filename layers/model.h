@@ -5,8 +5,8 @@
 //   store.initialize(seed);
 //   Model::Saved saved;
 //   const Tensor h = model.forward(tokens, batch, saved);
-//   Tensor dh;
-//   const double loss = model.output_loss().loss_and_gradient(h, targets, 1.0 / valid, dh);
+//   Tensor loss = Tensor::zeros({1}, DType::kF64), dh;
+//   model.output_loss().loss_and_gradient(h, targets, 1.0 / valid, loss, dh);
 //   model.backward(dh, saved);                                  // gradients are now in the store
 #pragma once
 
@@ -35,9 +35,10 @@ class Model {
   };
 
   // config must have passed model_rule_violations and know its vocab_size. Sequences have at most
-  // max_sequence_length tokens. `parallel` must outlive the model.
+  // max_sequence_length tokens. Activations have the given dtype and device, which must be those of
+  // the parameters' values. `parallel` must outlive the model.
   Model(const ModelConfig& config, std::int64_t max_sequence_length, TensorParallel& parallel,
-        DType dtype, Recompute recompute = Recompute::kNone);
+        DType dtype, Recompute recompute = Recompute::kNone, Device device = Device::kCpu);
   Model(const Model&) = delete;
   Model& operator=(const Model&) = delete;
 
@@ -45,8 +46,9 @@ class Model {
   std::vector<Parameter*> parameters();
   const ModelConfig& config() const { return config_; }
 
-  // tokens (N) i32 = `batch` sequences of equal length -> normalised hidden states (N or N / P, D).
-  // document_start (N) i32 limits what a token sees to its own document; empty: no limit.
+  // tokens (N) i32 on the model's device = `batch` sequences of equal length -> normalised hidden
+  // states (N or N / P, D). document_start (N) i32 limits what a token sees to its own document;
+  // empty: no limit.
   Tensor forward(const Tensor& tokens, std::int64_t batch, Saved& saved,
                  const Tensor& document_start = {}) const;
   // The same for evaluation: keeps one block's activations at a time.

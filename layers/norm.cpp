@@ -45,13 +45,26 @@ Tensor Norm::forward(const Tensor& x, Saved& saved) const {
   return y;
 }
 
+Tensor Norm::forward(ResidualStream& stream, Saved& saved) const {
+  Tensor y = Tensor::empty_like(stream.x, {stream.x.rows(), stream.x.cols()});
+  forward(stream.x, {stream.branch, stream.branch}, y, saved);
+  if (stream.branch) stream = {stream.branch, {}};
+  return y;
+}
+
 void Norm::forward(const Tensor& x, Tensor& y, Saved& saved) const {
+  forward(x, {}, y, saved);
+}
+
+void Norm::forward(const Tensor& x, ops::Residual residual, Tensor& y, Saved& saved) const {
   if (bias_) {
-    saved.statistics = Tensor::empty_like(x, {x.rows(), 2});
-    ops::layer_norm_forward(x, weight_.value, bias_->value, epsilon_, y, saved.statistics);
+    saved.statistics = Tensor::empty_accumulator(x, {x.rows(), 2});
+    ops::layer_norm_forward(x, weight_.value, bias_->value, epsilon_, std::move(residual), y,
+                            saved.statistics);
   } else {
-    saved.statistics = Tensor::empty_like(x, {x.rows()});
-    ops::rms_norm_forward(x, weight_.value, form_, epsilon_, y, saved.statistics);
+    saved.statistics = Tensor::empty_accumulator(x, {x.rows()});
+    ops::rms_norm_forward(x, weight_.value, form_, epsilon_, std::move(residual), y,
+                          saved.statistics);
   }
 }
 
@@ -69,11 +82,14 @@ void Norm::remake(const Tensor& x, const Saved& saved, Tensor& y) const {
   }
 }
 
-void Norm::backward(const Tensor& dy, const Tensor& x, const Saved& saved, Tensor& dx) {
+void Norm::backward(const Tensor& dy, const Tensor& x, const Saved& saved, const Tensor& dresidual,
+                    Tensor& dx) {
   if (bias_) {
-    ops::layer_norm_backward(dy, x, weight_.value, saved.statistics, dx, weight_.grad, bias_->grad);
+    ops::layer_norm_backward(dy, x, weight_.value, saved.statistics, dresidual, dx, weight_.grad,
+                             bias_->grad);
   } else {
-    ops::rms_norm_backward(dy, x, weight_.value, form_, saved.statistics, dx, weight_.grad);
+    ops::rms_norm_backward(dy, x, weight_.value, form_, saved.statistics, dresidual, dx,
+                           weight_.grad);
   }
 }
 

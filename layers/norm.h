@@ -8,6 +8,7 @@
 
 #include "framework/parameters/parameter.h"
 #include "layers/model_config.h"
+#include "layers/residual_stream.h"
 
 namespace polyhead {
 
@@ -26,18 +27,22 @@ class Norm {
                   int tensor_rank, const Communicator* partial_over);
 
   Tensor forward(const Tensor& x, Saved& saved) const;
-  // The same into a given y, which may be x or a column slice.
+  // Adds the stream's branch first: stream.x becomes the sum, in the branch's memory.
+  Tensor forward(ResidualStream& stream, Saved& saved) const;
+  // The same as the first into a given y, which may be x or a column slice.
   void forward(const Tensor& x, Tensor& y, Saved& saved) const;
   // y again, bitwise, from what was saved.
   Tensor remake(const Tensor& x, const Saved& saved) const;
   void remake(const Tensor& x, const Saved& saved, Tensor& y) const;
-  // dx may be dy.
-  void backward(const Tensor& dy, const Tensor& x, const Saved& saved, Tensor& dx);
+  // dx = the gradient through the norm + dresidual, that beside it (empty: none). dx may be either.
+  void backward(const Tensor& dy, const Tensor& x, const Saved& saved, const Tensor& dresidual,
+                Tensor& dx);
 
   void collect_parameters(std::vector<Parameter*>& parameters);
 
  private:
   Norm(Parameter weight, std::optional<Parameter> bias, ops::NormWeight form, double epsilon);
+  void forward(const Tensor& x, ops::Residual residual, Tensor& y, Saved& saved) const;
 
   Parameter weight_;               // (D)
   std::optional<Parameter> bias_;  // (D); present: LayerNorm

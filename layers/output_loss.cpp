@@ -3,67 +3,59 @@
 #include <algorithm>
 #include <utility>
 
-#include "framework/dispatch.h"
 #include "framework/ops/cross_entropy.h"
 #include "framework/ops/elementwise.h"
 #include "framework/ops/matmul.h"
 #include "layers/embedding.h"
 
 namespace polyhead {
-namespace {
-
-double sum(const Tensor& losses) {
-  double total = 0;
-  dispatch_cpu_float(losses.dtype(), [&]<class T>() {
-    for (std::int64_t i = 0; i < losses.numel(); ++i) total += losses.data<T>()[i];
-  });
-  return total;
-}
-
-}  // namespace
 
 OutputLoss::OutputLoss(const ModelConfig& config, Parameter* tied, const TensorParallel& parallel)
     : parallel_(parallel), softcap_(config.final_softcap.value_or(0.0)), tied_(tied) {
   if (!tied_) own_ = vocabulary_parameter("lm_head.weight", config, parallel);
 }
 
-std::int64_t OutputLoss::chunk_tokens() const {
-  constexpr std::int64_t kChunkBytes = std::int64_t{64} << 20;
+std::int64_t OutputLoss::chunk_tokens(std::int64_t tokens) const {
+  constexpr std::int64_t kMultiple = 128;  // rows of a tile of the matrix product
+  const std::int64_t chunk_bytes = std::int64_t{64}
+                                   << (head().value.device() == Device::kCuda ? 24 : 20);
   const std::int64_t row_bytes =
       head().value.rows() * static_cast<std::int64_t>(size_of(head().value.dtype()));
-  return std::max<std::int64_t>(1, kChunkBytes / row_bytes);
+  const std::int64_t chunks = (tokens * row_bytes + chunk_bytes - 1) / chunk_bytes;
+  const std::int64_t rows = (tokens + chunks - 1) / std::max<std::int64_t>(chunks, 1);
+  return (rows + kMultiple - 1) / kMultiple * kMultiple;
 }
 
 OutputLoss::Chunk OutputLoss::forward_chunk(const Tensor& h, const Tensor& targets) const {
   const Parameter& weight = head();
   const std::int64_t tokens = h.rows(), valid = weight.shard_end - weight.shard_begin;
-  Chunk chunk{Tensor::empty_like(h, {tokens, weight.value.rows()}), Tensor::empty_like(h, {tokens}),
-              Tensor::empty_like(h, {tokens})};
+  Chunk chunk{Tensor::empty_like(h, {tokens, weight.value.rows()}),
+              Tensor::empty_accumulator(h, {tokens}), Tensor::empty_accumulator(h, {tokens})};
   ops::matmul_weight(h, weight.value, chunk.logits);
   if (softcap_ > 0) ops::softcap_forward(softcap_, chunk.logits);
-  Tensor statistics = Tensor::empty_like(h, {tokens, 3});
+  Tensor statistics = Tensor::empty_accumulator(h, {tokens, 3});
   ops::cross_entropy_statistics(chunk.logits, targets, weight.shard_begin, valid, statistics);
-  Tensor gathered = Tensor::empty_like(h, {parallel_.size() * tokens, 3});
+  Tensor gathered = Tensor::empty_like(statistics, {parallel_.size() * tokens, 3});
   parallel_.communicator().all_gather(statistics, gathered);
   ops::cross_entropy_combine(gathered.reshaped({parallel_.size(), tokens, 3}), targets,
                              chunk.losses, chunk.lse);
   return chunk;
 }
 
-double OutputLoss::loss_and_gradient(const Tensor& h, const Tensor& targets, double weight,
-                                     Tensor& dh) {
+void OutputLoss::loss_and_gradient(const Tensor& h, const Tensor& targets, double weight,
+                                   Tensor& loss, Tensor& dh) {
   using enum ops::Transpose;
   const Tensor all_h = parallel_.enter(h);
   Tensor all_dh = Tensor::empty_like(all_h);
   Parameter& parameter = head();
   const std::int64_t valid = parameter.shard_end - parameter.shard_begin;
-  double total = 0;
-  for (std::int64_t begin = 0; begin < all_h.rows(); begin += chunk_tokens()) {
-    const std::int64_t end = std::min(all_h.rows(), begin + chunk_tokens());
+  const std::int64_t tokens = chunk_tokens(all_h.rows());
+  for (std::int64_t begin = 0; begin < all_h.rows(); begin += tokens) {
+    const std::int64_t end = std::min(all_h.rows(), begin + tokens);
     const Tensor chunk_h = all_h.row_slice(begin, end);
     const Tensor chunk_targets = targets.row_slice(begin, end);
     Chunk chunk = forward_chunk(chunk_h, chunk_targets);
-    total += sum(chunk.losses);
+    ops::add_sum(weight, chunk.losses, loss);
 
     const Tensor capped = softcap_ > 0 ? chunk.logits.clone() : Tensor();
     Tensor& dlogits = chunk.logits;
@@ -75,14 +67,14 @@ double OutputLoss::loss_and_gradient(const Tensor& h, const Tensor& targets, dou
     ops::matmul(dlogits, kYes, chunk_h, kNo, ops::Accumulate::kYes, parameter.grad);
   }
   dh = parallel_.leave(std::move(all_dh));
-  return total * weight;
 }
 
 Tensor OutputLoss::losses(const Tensor& h, const Tensor& targets) const {
   const Tensor all_h = parallel_.enter(h);
-  Tensor losses = Tensor::empty_like(h, {all_h.rows()});
-  for (std::int64_t begin = 0; begin < all_h.rows(); begin += chunk_tokens()) {
-    const std::int64_t end = std::min(all_h.rows(), begin + chunk_tokens());
+  Tensor losses = Tensor::empty_accumulator(h, {all_h.rows()});
+  const std::int64_t tokens = chunk_tokens(all_h.rows());
+  for (std::int64_t begin = 0; begin < all_h.rows(); begin += tokens) {
+    const std::int64_t end = std::min(all_h.rows(), begin + tokens);
     const Chunk chunk = forward_chunk(all_h.row_slice(begin, end), targets.row_slice(begin, end));
     losses.row_slice(begin, end).copy_from(chunk.losses);
   }

@@ -1,6 +1,7 @@
 // The head and the cross-entropy as one layer: the full logits never exist.
 //
-// Tokens are taken in chunks of at most 64 MiB of logits. Each rank holds a slice of the
+// Tokens are taken in equal chunks of about 64 MiB of logits (1 GiB on CUDA, whose products need
+// many rows to be fast). Each rank holds a slice of the
 // vocabulary; the ranks exchange three numbers per token (maximum, sum of exponentials, target's
 // logit) in one all-gather a chunk, and dh is reduced once, not per chunk. FLOPs a token: 2 V D
 // forward, 4 V D backward.
@@ -21,9 +22,10 @@ class OutputLoss {
   OutputLoss(const ModelConfig& config, Parameter* tied, const TensorParallel& parallel);
 
   // h (N or N / P, D), targets (N) i32 with -1 where ignored. Adds to the head's gradient and
-  // writes dh. Returns weight * sum of the tokens' losses, the same on all tensor-parallel ranks;
-  // weight is 1 / (valid tokens of the whole global batch).
-  double loss_and_gradient(const Tensor& h, const Tensor& targets, double weight, Tensor& dh);
+  // writes dh. loss (1) f64 += weight * sum of the tokens' losses, the same on all tensor-parallel
+  // ranks; weight is 1 / (valid tokens of the whole global batch).
+  void loss_and_gradient(const Tensor& h, const Tensor& targets, double weight, Tensor& loss,
+                         Tensor& dh);
   // The loss of every token, (N), 0 where ignored.
   Tensor losses(const Tensor& h, const Tensor& targets) const;
 
@@ -37,7 +39,8 @@ class OutputLoss {
   };
   const Parameter& head() const { return tied_ ? *tied_ : *own_; }
   Parameter& head() { return tied_ ? *tied_ : *own_; }
-  std::int64_t chunk_tokens() const;
+  // How many of `tokens` to take at once: chunks of one size, so that few shapes occur.
+  std::int64_t chunk_tokens(std::int64_t tokens) const;
   Chunk forward_chunk(const Tensor& h, const Tensor& targets) const;
 
   const TensorParallel& parallel_;

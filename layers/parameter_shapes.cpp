@@ -18,6 +18,7 @@ class PlannedRank final : public Communicator {
   void reduce_scatter(const Tensor&, Tensor&) const override { refuse(); }
   void broadcast(Tensor&, int) const override { refuse(); }
   void barrier() const override { refuse(); }
+  void connect_devices() const override { refuse(); }
   std::vector<std::string> all_gather_strings(const std::string&) const override { refuse(); }
   std::unique_ptr<Communicator> split(int) const override {
     return std::make_unique<PlannedRank>(1);

@@ -2,8 +2,6 @@
 
 #include <fmt/format.h>
 
-#include "framework/ops/elementwise.h"
-
 namespace polyhead {
 namespace {
 
@@ -34,9 +32,10 @@ void TransformerBlock::Saved::drop(Recompute recompute) {
 // With post norms the names are Gemma 2's: post_attention_layernorm then follows the attention,
 // where Llama uses the same name for the norm in front of the MLP.
 TransformerBlock::TransformerBlock(const ModelConfig& config, std::int64_t layer,
-                                   TensorParallel& parallel, DType dtype)
+                                   TensorParallel& parallel, DType dtype, Device device)
     : input_norm_(make_norm("input_layernorm", layer, config, parallel)),
-      attention_(make_attention(prefix_of(layer) + "self_attn.", config, layer, parallel, dtype)),
+      attention_(
+          make_attention(prefix_of(layer) + "self_attn.", config, layer, parallel, dtype, device)),
       mlp_norm_(
           make_norm(config.post_norms ? "pre_feedforward_layernorm" : "post_attention_layernorm",
                     layer, config, parallel)),
@@ -46,31 +45,31 @@ TransformerBlock::TransformerBlock(const ModelConfig& config, std::int64_t layer
   mlp_post_norm_ = make_norm("post_feedforward_layernorm", layer, config, parallel);
 }
 
-Tensor TransformerBlock::forward(const Tensor& x, const SequenceBatch& sequences,
-                                 Saved& saved) const {
-  saved.x = x;
-  saved.attention_input = input_norm_.forward(x, saved.input_norm);
+ResidualStream TransformerBlock::forward(ResidualStream stream, const SequenceBatch& sequences,
+                                         Saved& saved) const {
+  saved.attention_input = input_norm_.forward(stream, saved.input_norm);
+  saved.x = stream.x;
   saved.attention = attention_->make_saved();
-  saved.h = attention_->forward(saved.attention_input, sequences, *saved.attention);
+  stream.branch = attention_->forward(saved.attention_input, sequences, *saved.attention);
   if (attention_post_norm_) {
-    saved.attention_output = saved.h;
-    saved.h = attention_post_norm_->forward(saved.attention_output, saved.attention_post_norm);
+    saved.attention_output = stream.branch;
+    stream.branch =
+        attention_post_norm_->forward(saved.attention_output, saved.attention_post_norm);
   }
-  ops::add_to(x, saved.h);
 
-  saved.mlp_input = mlp_norm_.forward(saved.h, saved.mlp_norm);
-  Tensor y = mlp_.forward(saved.mlp_input, saved.mlp);
+  saved.mlp_input = mlp_norm_.forward(stream, saved.mlp_norm);
+  saved.h = stream.x;
+  stream.branch = mlp_.forward(saved.mlp_input, saved.mlp);
   if (mlp_post_norm_) {
-    saved.mlp_output = y;
-    y = mlp_post_norm_->forward(saved.mlp_output, saved.mlp_post_norm);
+    saved.mlp_output = stream.branch;
+    stream.branch = mlp_post_norm_->forward(saved.mlp_output, saved.mlp_post_norm);
   }
-  ops::add_to(saved.h, y);
-  return y;
+  return stream;
 }
 
 void TransformerBlock::remake(const SequenceBatch& sequences, Saved& saved) const {
   if (!saved.attention) {
-    forward(Tensor(saved.x), sequences, saved);
+    forward({saved.x, {}}, sequences, saved);
     return;
   }
   if (!saved.attention_input) {
@@ -84,22 +83,20 @@ Tensor TransformerBlock::backward(const Tensor& dy, const SequenceBatch& sequenc
   Tensor dmlp_output = dy;
   if (mlp_post_norm_) {
     dmlp_output = Tensor::empty_like(dy);
-    mlp_post_norm_->backward(dy, saved.mlp_output, saved.mlp_post_norm, dmlp_output);
+    mlp_post_norm_->backward(dy, saved.mlp_output, saved.mlp_post_norm, {}, dmlp_output);
   }
   Tensor dh = mlp_.backward(dmlp_output, saved.mlp_input, saved.mlp);
-  mlp_norm_.backward(dh, saved.h, saved.mlp_norm, dh);
-  ops::add_to(dy, dh);
+  mlp_norm_.backward(dh, saved.h, saved.mlp_norm, dy, dh);
 
   Tensor dattention_output = dh;
   if (attention_post_norm_) {
     dattention_output = Tensor::empty_like(dh);
-    attention_post_norm_->backward(dh, saved.attention_output, saved.attention_post_norm,
+    attention_post_norm_->backward(dh, saved.attention_output, saved.attention_post_norm, {},
                                    dattention_output);
   }
   Tensor dx =
       attention_->backward(dattention_output, saved.attention_input, sequences, *saved.attention);
-  input_norm_.backward(dx, saved.x, saved.input_norm, dx);
-  ops::add_to(dh, dx);
+  input_norm_.backward(dx, saved.x, saved.input_norm, dh, dx);
   saved = {};
   return dx;
 }

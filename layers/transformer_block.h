@@ -2,7 +2,8 @@
 //
 //   h = x + post_norm(attention(norm(x)));   y = h + post_norm(mlp(norm(h)))
 //
-// with the post norms where the configuration asks for them (Gemma 2).
+// with the post norms where the configuration asks for them (Gemma 2). The last sum is left to the
+// next norm (layers/residual_stream.h).
 #pragma once
 
 #include <memory>
@@ -38,10 +39,11 @@ class TransformerBlock {
   };
 
   TransformerBlock(const ModelConfig& config, std::int64_t layer, TensorParallel& parallel,
-                   DType dtype);
+                   DType dtype, Device device);
 
-  Tensor forward(const Tensor& x, const SequenceBatch& sequences, Saved& saved) const;
-  // Consumes `saved`, remaking what was dropped.
+  ResidualStream forward(ResidualStream stream, const SequenceBatch& sequences, Saved& saved) const;
+  // dy is the gradient of the stream behind the block, dx of that before it. Consumes `saved`,
+  // remaking what was dropped.
   Tensor backward(const Tensor& dy, const SequenceBatch& sequences, Saved& saved);
   void collect_parameters(std::vector<Parameter*>& parameters);
 

@@ -1,7 +1,6 @@
 #include "optim/gradients.h"
 
 #include <algorithm>
-#include <cmath>
 
 #include "framework/ops/elementwise.h"
 #include "optim/segment_runs.h"
@@ -53,18 +52,13 @@ void sum_gradients(ParameterStore& store, const Communicator& data_parallel) {
   }
 }
 
-double gradient_norm(const ParameterStore& store, const Communicator& tensor_parallel) {
-  Tensor sum = Tensor::zeros({1}, DType::kF64);
+Tensor squared_gradient_norm(const ParameterStore& store, const Communicator& tensor_parallel) {
+  Tensor squares = Tensor::zeros({1}, DType::kF64, store.grads().device());
   for (const auto& run : segment_runs(store, [](const Parameter& p) { return p.owner; })) {
-    if (!run.property) continue;
-    sum.data<double>()[0] += ops::sum_squares(store.grads().row_slice(run.begin, run.end));
+    if (run.property) ops::add_sum_squares(store.grads().row_slice(run.begin, run.end), squares);
   }
-  tensor_parallel.all_reduce(sum);
-  return std::sqrt(sum.data<double>()[0]);
-}
-
-double clip_factor(double norm, double max_norm) {
-  return max_norm > 0 ? std::min(1.0, max_norm / (norm + 1e-6)) : 1.0;
+  tensor_parallel.all_reduce(squares);
+  return squares;
 }
 
 const Parameter* first_non_finite_gradient(const ParameterStore& store) {

@@ -19,13 +19,10 @@ namespace polyhead {
 // is complete wherever a copy of it lies.
 void sum_gradients(ParameterStore& store, const Communicator& data_parallel);
 
-// The global norm, the same on all tensor-parallel ranks; call it after sum_gradients. Squares are
-// summed in f64 in a fixed order, then over the ranks.
-double gradient_norm(const ParameterStore& store, const Communicator& tensor_parallel);
-
-// What gradients are multiplied with so that their norm is at most max_norm (0: no limit):
-// max_norm / (norm + 1e-6), at most 1.
-double clip_factor(double norm, double max_norm);
+// The square of the global norm, (1) f64 on the store's device, the same on all tensor-parallel
+// ranks; call it after sum_gradients. Squares are summed in f64 in a fixed order, then over the
+// ranks.
+Tensor squared_gradient_norm(const ParameterStore& store, const Communicator& tensor_parallel);
 
 // The first parameter whose gradient holds a NaN or an infinity; null where all are finite. Before
 // sum_gradients this tells which rank made it, afterwards they all have it.

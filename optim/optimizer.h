@@ -1,24 +1,19 @@
 // AdamW over the flat buffers of a ParameterStore. Memory: two more buffers of the store's size.
 #pragma once
 
+#include "framework/ops/adamw.h"
 #include "framework/parameters/parameter_store.h"
 
 namespace polyhead {
 
-struct AdamWOptions {
-  double beta1 = 0.9;
-  double beta2 = 0.95;
-  double epsilon = 1e-8;
-  double weight_decay = 0.1;  // of parameters that decay
-};
-
 class AdamW {
  public:
-  // Moments start at zero. `store` must outlive the optimizer.
-  AdamW(ParameterStore& store, const AdamWOptions& options);
+  // Moments start at zero. `store` must outlive the optimizer. Weight decay applies to the
+  // parameters that decay.
+  AdamW(ParameterStore& store, const ops::AdamwOptions& options);
 
-  // One update of all values from the gradients times `gradient_scale`, the clip factor.
-  void step(double learning_rate, double gradient_scale);
+  // One update of all values from the gradients times `gradient_scale` (1) f64, the clip factor.
+  void step(double learning_rate, const Tensor& gradient_scale);
 
   // What a checkpoint holds, beside the values: the moments, laid out like them, and how many
   // updates there were, for the correction of their bias.
@@ -29,7 +24,7 @@ class AdamW {
 
  private:
   ParameterStore& store_;
-  AdamWOptions options_;
+  ops::AdamwOptions options_;
   Tensor first_moment_;   // (size)
   Tensor second_moment_;  // (size)
   std::int64_t updates_ = 0;

@@ -2,12 +2,13 @@
 #pragma once
 
 #include "framework/comm/communicator.h"
+#include "scripts/compute.h"
 
 namespace polyhead {
 
-// Operations per second of a 1024^3 product in f32 on every rank's threads, all ranks at once and
-// added up; the best of three. Collective. Takes 6.4e9 operations of each rank, a tenth of a
+// Operations per second of a 1024^3 product on every rank's threads, or of an 8192^3 one on its
+// CUDA device, all ranks at once and added up; the best of three. Collective. Takes a tenth of a
 // second.
-double measured_peak_rate(const Communicator& world);
+double measured_peak_rate(const Communicator& world, const Compute& compute);
 
 }  // namespace polyhead

@@ -1,19 +1,11 @@
 #include "scripts/start_banner.h"
 
 #include <omp.h>
-#include <unistd.h>
-
-#include <array>
 
 #include "framework/run/processors.h"
 
 namespace polyhead {
 namespace {
-
-std::string host_name() {
-  std::array<char, 256> name{};
-  return gethostname(name.data(), name.size() - 1) == 0 ? name.data() : "unknown";
-}
 
 // Entries of the whole model: every one is counted by the one rank that owns it.
 std::int64_t parameter_count(const ParameterStore& store, const Communicator& tensor) {
@@ -42,7 +34,12 @@ std::vector<std::string> start_banner(Trainer& trainer, double peak_rate) {
   const RankLayout& layout = trainer.layout();
   const ModelConfig& model = config.model;
   const std::int64_t parameters = parameter_count(trainer.store(), *layout.tensor);
-  const double state_bytes = 4.0 * static_cast<double>(trainer.store().size() * 4);
+  const ParameterStore& store = trainer.store();
+  // Gradients, two moments, and values in one or two forms.
+  const double state_bytes =
+      static_cast<double>(store.size()) *
+      static_cast<double>(3 * size_of(store.grads().dtype()) + size_of(store.values().dtype()) +
+                          (store.has_masters() ? size_of(store.masters().dtype()) : 0));
 
   std::vector<std::string> lines = {
       fmt::format("model: {}, {} layers, hidden {}, ffn {}, {} heads, vocabulary {}",
@@ -56,8 +53,9 @@ std::vector<std::string> start_banner(Trainer& trainer, double peak_rate) {
                   trainer.data().token_count(), training.global_batch_size,
                   config.data.sequence_length, training.micro_batch_size),
       fmt::format("ranks: {}", describe_ranks(trainer)),
-      fmt::format("BLAS: {}, peak of all ranks {:.3g} TFLOP/s (products of 1024 x 1024 in f32)",
-                  trainer.state().environment.blas, peak_rate * 1e-12)};
+      fmt::format("computes in {} by {}, peak of all ranks {:.3g} TFLOP/s (square products)",
+                  name_of(trainer.compute().dtype), trainer.state().environment.blas,
+                  peak_rate * 1e-12)};
   const std::vector<std::string> ranks = layout.world.all_gather_strings(fmt::format(
       "{} threads on processors {} of {}", omp_get_max_threads(), processor_mask(), host_name()));
   for (std::size_t rank = 0; rank < ranks.size(); ++rank) {

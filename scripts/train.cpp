@@ -76,8 +76,8 @@ StepRecord step_record(const Trainer& trainer, const StepResult& result, const P
           .skipped_steps = trainer.state().step - trainer.optimizer().updates()};
 }
 
-std::string describe_memory() {
-  const auto peak = static_cast<double>(memory_statistics(Device::kCpu).peak);
+std::string describe_memory(Device device) {
+  const auto peak = static_cast<double>(memory_statistics(device).peak);
   return fmt::format("memory of rank 0: {:.1f} MiB of tensors at the peak of the first step",
                      peak / (1 << 20));
 }
@@ -125,7 +125,7 @@ void train_steps(Trainer& trainer, RunLog& log, Signals& signals, double peak_ra
     const std::int64_t step = trainer.state().step;
     if (!result.problem.empty()) log.skipped(step, result.problem);
     skipped.add(result, step);
-    if (step == first_step) log.note(step, describe_memory());
+    if (step == first_step) log.note(step, describe_memory(trainer.compute().device));
     if (due(step, training.log_interval) || step == training.train_steps) {
       log.step(step_record(trainer, result, progress, peak_rate));
     }
@@ -185,7 +185,7 @@ void train(const TrainArguments& arguments, const Communicator& world) {
   Trainer trainer(start.config, world);
   const std::vector<std::string> notes = load_weights(start, trainer);
   trainer.require_free_space();
-  const double peak_rate = measured_peak_rate(world);
+  const double peak_rate = measured_peak_rate(world, trainer.compute());
 
   std::optional<RunLog> log;
   run_on_all_ranks(world, [&] {

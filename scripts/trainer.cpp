@@ -5,8 +5,9 @@
 #include <algorithm>
 #include <cmath>
 
+#include "framework/device_system.h"
+#include "framework/dispatch.h"
 #include "framework/ops/elementwise.h"
-#include "framework/ops/matmul.h"
 #include "layers/huggingface/config_json.h"
 #include "optim/gradients.h"
 #include "scripts/config_changes.h"
@@ -65,9 +66,26 @@ std::optional<TrainingData> open_validation(const Communicator& world, const Tra
   return data;
 }
 
+const Communicator& connected(const Communicator& world, Device device) {
+  if (device != Device::kCpu) world.connect_devices();
+  return world;
+}
+
 TrainConfig with_vocabulary(TrainConfig config, const TrainingData& data) {
   config.model.vocab_size = data.vocab_size();
   return config;
+}
+
+Batch on_device(Batch batch, Device device) {
+  batch.tokens = batch.tokens.to(device);
+  batch.targets = batch.targets.to(device);
+  if (batch.document_start) batch.document_start = batch.document_start.to(device);
+  return batch;
+}
+
+// Waits for the device.
+double number_in(const Tensor& scalar) {
+  return scalar.to(Device::kCpu).data<double>()[0];
 }
 
 double sum_over(const Communicator& group, double number) {
@@ -77,7 +95,7 @@ double sum_over(const Communicator& group, double number) {
   return sum.data<double>()[0];
 }
 
-AdamWOptions adamw_options(const OptimizerConfig& config) {
+ops::AdamwOptions adamw_options(const OptimizerConfig& config) {
   return {.beta1 = config.adam_beta1,
           .beta2 = config.adam_beta2,
           .epsilon = config.adam_epsilon,
@@ -97,14 +115,16 @@ std::string describe_problem(double loss, const Parameter* non_finite) {
 }  // namespace
 
 Trainer::Trainer(const TrainConfig& config, const Communicator& world)
-    : layout_(world, static_cast<int>(config.parallel.tensor_model_parallel_size)),
+    : compute_(choose_compute(config.training)),
+      layout_(connected(world, compute_.device),
+              static_cast<int>(config.parallel.tensor_model_parallel_size)),
       parallel_(*layout_.tensor, config.parallel.sequence_parallel),
       data_(open_data(world, data_options(config, DatasetPart::kTrain))),
       config_(with_vocabulary(config, data_)),
       validation_(open_validation(world, config_, data_)),
-      model_(config_.model, config_.data.sequence_length, parallel_, DType::kF32,
-             config_.training.recompute),
-      store_(model_.parameters(), DType::kF32, Device::kCpu),
+      model_(config_.model, config_.data.sequence_length, parallel_, compute_.dtype,
+             config_.training.recompute, compute_.device),
+      store_(model_.parameters(), compute_.dtype, compute_.device),
       optimizer_(store_, adamw_options(config_.optimizer)),
       schedule_(learning_rate_schedule(config_)) {
   state_.seed = static_cast<std::uint64_t>(config_.training.seed);
@@ -112,11 +132,12 @@ Trainer::Trainer(const TrainConfig& config, const Communicator& world)
   state_.dataset_fingerprint = verified_fingerprint(world, data_);
   if (validation_) verified_fingerprint(world, *validation_);
   state_.tokenizer_fingerprint = data_.tokenizer_fingerprint();
-  state_.environment = {.blas = ops::blas_description(),
-                        .threads = omp_get_max_threads(),
-                        .world_size = world.size(),
-                        .tensor_model_parallel_size = layout_.tensor->size(),
-                        .data_parallel_size = layout_.data->size()};
+  state_.environment = {
+      .blas = dispatch(compute_.device, []<Device D>() { return DeviceSystem<D>::describe(); }),
+      .threads = omp_get_max_threads(),
+      .world_size = world.size(),
+      .tensor_model_parallel_size = layout_.tensor->size(),
+      .data_parallel_size = layout_.data->size()};
 }
 
 void Trainer::initialize() {
@@ -126,7 +147,8 @@ void Trainer::initialize() {
 StepResult Trainer::step() {
   const std::int64_t global = config_.training.global_batch_size;
   const std::int64_t mine = global / layout_.data->size();
-  const Batch batch = data_.batch(state_.samples + layout_.data->rank() * mine, mine);
+  const Batch batch =
+      on_device(data_.batch(state_.samples + layout_.data->rank() * mine, mine), compute_.device);
   const double valid = sum_over(*layout_.data, static_cast<double>(batch.valid_targets));
 
   store_.zero_grads();
@@ -137,8 +159,9 @@ StepResult Trainer::step() {
   ++state_.step;
   state_.samples += global;
   state_.tokens += global * config_.data.sequence_length;
+  const Tensor squares = squared_gradient_norm(store_, *layout_.tensor);
   StepResult result{.loss = sum_over(*layout_.data, loss),
-                    .gradient_norm = gradient_norm(store_, *layout_.tensor),
+                    .gradient_norm = std::sqrt(number_in(squares)),
                     .learning_rate = learning_rate(schedule_, state_.step),
                     .problem = agree_on_problems(layout_.world, problem)};
   if (result.problem.empty() && !std::isfinite(result.gradient_norm)) {
@@ -149,8 +172,9 @@ StepResult Trainer::step() {
                                                     : "");
   }
   if (result.problem.empty()) {
-    optimizer_.step(result.learning_rate,
-                    clip_factor(result.gradient_norm, config_.optimizer.clip_grad_norm));
+    Tensor scale = Tensor::empty_like(squares);
+    ops::clip_scale(squares, config_.optimizer.clip_grad_norm, scale);
+    optimizer_.step(result.learning_rate, scale);
   }
   return result;
 }
@@ -158,7 +182,7 @@ StepResult Trainer::step() {
 double Trainer::forward_backward(const Batch& batch, double weight) {
   const std::int64_t sequences = config_.training.micro_batch_size;
   const std::int64_t tokens = sequences * config_.data.sequence_length;
-  double loss = 0;
+  Tensor loss = Tensor::zeros({1}, DType::kF64, compute_.device);
   for (std::int64_t begin = 0; begin < batch.tokens.numel(); begin += tokens) {
     const auto part_of = [&](const Tensor& whole) {
       return whole ? whole.row_slice(begin, begin + tokens) : whole;
@@ -167,10 +191,10 @@ double Trainer::forward_backward(const Batch& batch, double weight) {
     Tensor dh;  // (N or N / P, D)
     const Tensor h = model_.forward(part_of(batch.tokens), sequences, saved,
                                     part_of(batch.document_start));  // (N or N / P, D)
-    loss += model_.output_loss().loss_and_gradient(h, part_of(batch.targets), weight, dh);
+    model_.output_loss().loss_and_gradient(h, part_of(batch.targets), weight, loss, dh);
     model_.backward(dh, saved);
   }
-  return loss;
+  return number_in(loss);
 }
 
 EvaluationResult Trainer::evaluate() {
@@ -187,8 +211,10 @@ EvaluationResult Trainer::evaluate() {
     for (std::int64_t i = (samples - first) * length; i < batch.targets.numel(); ++i) {
       batch.targets.data<std::int32_t>()[i] = -1;
     }
-    const Tensor h = model_.infer(batch.tokens, sequences, batch.document_start);
-    const Tensor losses = model_.output_loss().losses(h, batch.targets);  // (N)
+    const Batch moved = on_device(batch, compute_.device);
+    const Tensor h = model_.infer(moved.tokens, sequences, moved.document_start);
+    const Tensor losses =
+        model_.output_loss().losses(h, moved.targets).to(Device::kCpu);  // (N) f32
     for (std::int64_t i = 0; i < losses.numel(); ++i) {
       loss += losses.data<float>()[i];
       scored += batch.targets.data<std::int32_t>()[i] >= 0 ? 1 : 0;
@@ -263,6 +289,7 @@ void Trainer::start_from(const std::filesystem::path& checkpoint) {
 void Trainer::check_replicas() {
   std::vector<NamedState> flats = moments();
   flats.insert(flats.begin(), {"values", store_.values()});
+  if (store_.has_masters()) flats.insert(flats.begin(), {"masters", store_.masters()});
   polyhead::check_replicas(layout_.world, store_, flats);
 }
 

@@ -17,6 +17,7 @@
 #include "layers/model.h"
 #include "optim/learning_rate.h"
 #include "optim/optimizer.h"
+#include "scripts/compute.h"
 #include "scripts/rank_layout.h"
 #include "scripts/train_config.h"
 
@@ -70,16 +71,19 @@ class Trainer {
   const RankLayout& layout() const { return layout_; }
   const TrainingData& data() const { return data_; }
   const TrainerState& state() const { return state_; }
+  const Compute& compute() const { return compute_; }
   ParameterStore& store() { return store_; }
   AdamW& optimizer() { return optimizer_; }
   const AdamW& optimizer() const { return optimizer_; }
 
  private:
+  // Returns weight * the sum of the losses of this rank's micro-batches.
   double forward_backward(const Batch& batch, double weight);
   std::vector<NamedState> moments();
   TrainerState load(const std::filesystem::path& checkpoint, std::vector<NamedState> states,
                     Hashes hashes);
 
+  Compute compute_;
   RankLayout layout_;
   TensorParallel parallel_;
   TrainingData data_;

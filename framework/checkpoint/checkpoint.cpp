@@ -1,7 +1,6 @@
 #include "framework/checkpoint/checkpoint.h"
 
 #include <algorithm>
-#include <cstring>
 #include <exception>
 #include <memory>
 #include <optional>
@@ -20,8 +19,10 @@ namespace fs = std::filesystem;
 constexpr const char* kModelStem = "model";
 constexpr const char* kOptimizerFolder = "optimizer";
 
-std::string state_stem(const NamedState& state) {
-  return fmt::format("{}/{}", kOptimizerFolder, state.name);
+constexpr const char* kMasters = "master";
+
+std::string state_stem(const std::string& name) {
+  return fmt::format("{}/{}", kOptimizerFolder, name);
 }
 
 std::vector<TensorInfo> tensor_infos(const ParameterStore& store, DType dtype) {
@@ -108,13 +109,17 @@ void write_flat(FolderWriter& folder, const std::string& stem, const Tensor& fla
     const auto segment = std::ranges::find_if(store.segments(), [&](const Segment& candidate) {
       return candidate.parameter->name == info.name;
     });
-    folder.write(assembly.assemble(*segment->parameter, store.view(flat, *segment)));
+    const Tensor local = store.view(flat, *segment).to(Device::kCpu);
+    folder.write(assembly.assemble(*segment->parameter, local));
   }
   folder.end();
 }
 
-void read_flat(const SafetensorsReader& reader, Tensor flat, const ParameterStore& store) {
-  std::memset(flat.raw(), 0, static_cast<std::size_t>(flat.numel()) * size_of(flat.dtype()));
+// Calls take(segment, tensor) with every parameter's part of a file, a host tensor of its local
+// shape in `dtype`, zero in the padding.
+template <class Take>
+void read_segments(const SafetensorsReader& reader, DType dtype, const ParameterStore& store,
+                   Take&& take) {
   for (const Segment& segment : store.segments()) {
     still_working();
     const Parameter& parameter = *segment.parameter;
@@ -122,16 +127,18 @@ void read_flat(const SafetensorsReader& reader, Tensor flat, const ParameterStor
     require(info.shape == parameter.global_shape, "{}: {} has shape {}, this model needs {}",
             reader.file_of(parameter.name).string(), parameter.name, info.shape.to_string(),
             parameter.global_shape.to_string());
-    require(widens(info.dtype, flat.dtype()), "{}: {} holds {}, which {} parameters cannot take",
+    require(widens(info.dtype, dtype), "{}: {} holds {}, which {} parameters cannot take",
             reader.file_of(parameter.name).string(), parameter.name, name_of(info.dtype),
-            name_of(flat.dtype()));
-    Tensor valid = valid_part(parameter, store.view(flat, segment));
+            name_of(dtype));
+    Tensor local = Tensor::zeros(parameter.local_shape, dtype);
+    Tensor valid = valid_part(parameter, local);
     if (parameter.is_sharded()) {
       reader.read_slice(parameter.name, parameter.shard_dim, parameter.shard_begin,
                         parameter.shard_end, valid);
     } else {
       reader.read_slice(parameter.name, 0, 0, parameter.global_shape[0], valid);
     }
+    take(segment, local);
   }
   for (const TensorInfo& info : reader.tensors()) {
     const bool known = std::ranges::any_of(store.segments(), [&](const Segment& segment) {
@@ -147,8 +154,10 @@ void read_flat(const SafetensorsReader& reader, Tensor flat, const ParameterStor
 fs::path save_checkpoint(const fs::path& run, const Communicator& world, const Communicator& tensor,
                          const ParameterStore& store, const std::vector<NamedState>& states,
                          const CheckpointDescription& description, std::uint64_t max_shard_bytes) {
+  std::vector<NamedState> optimizer_states = states;
+  if (store.has_masters()) optimizer_states.push_back({kMasters, store.masters()});
   std::vector<NamedState> flats{{"values", store.values()}};
-  flats.insert(flats.end(), states.begin(), states.end());
+  flats.insert(flats.end(), optimizer_states.begin(), optimizer_states.end());
   check_replicas(world, store, flats);
 
   run_on_all_ranks(world, [&] {
@@ -156,8 +165,8 @@ fs::path save_checkpoint(const fs::path& run, const Communicator& world, const C
     const TensorAssembly assembly(world, tensor, store);
     if (assembly.takes_part()) {
       write_flat(folder, kModelStem, store.values(), store, assembly, max_shard_bytes);
-      for (const NamedState& state : states) {
-        write_flat(folder, state_stem(state), state.flat, store, assembly, max_shard_bytes);
+      for (const NamedState& state : optimizer_states) {
+        write_flat(folder, state_stem(state.name), state.flat, store, assembly, max_shard_bytes);
       }
     }
     folder.commit();
@@ -176,20 +185,34 @@ TrainerState load_checkpoint(const fs::path& folder, const Communicator& world,
     trainer = read_trainer_state(folder);
     load_parameters(folder, store);
     for (const NamedState& state : states) {
-      read_flat(SafetensorsReader(folder, state_stem(state)), state.flat, store);
+      Tensor(state.flat).set_zero();
+      read_segments(SafetensorsReader(folder, state_stem(state.name)), state.flat.dtype(), store,
+                    [&](const Segment& segment, const Tensor& local) {
+                      store.view(state.flat, segment).copy_from(local);
+                    });
     }
   });
   return trainer;
 }
 
 void load_parameters(const fs::path& folder, ParameterStore& store) {
-  read_flat(SafetensorsReader(folder, kModelStem), store.values(), store);
+  const std::string masters = state_stem(kMasters);
+  const bool has_masters = fs::exists(folder / (masters + ".safetensors")) ||
+                           fs::exists(folder / (masters + ".safetensors.index.json"));
+  store.zero_values();
+  read_segments(
+      SafetensorsReader(folder, has_masters ? masters : kModelStem), store.masters().dtype(), store,
+      [&](const Segment& segment, const Tensor& local) { store.set_value(segment, local); });
 }
 
 std::uint64_t checkpoint_bytes(const ParameterStore& store, std::size_t states) {
-  std::uint64_t bytes = 0;
-  for (const TensorInfo& info : tensor_infos(store, store.values().dtype())) bytes += info.bytes();
-  return bytes * (1 + states);
+  const auto bytes_of = [&](DType dtype) {
+    std::uint64_t bytes = 0;
+    for (const TensorInfo& info : tensor_infos(store, dtype)) bytes += info.bytes();
+    return bytes;
+  };
+  return bytes_of(store.values().dtype()) +
+         bytes_of(store.masters().dtype()) * (states + (store.has_masters() ? 1 : 0));
 }
 
 }  // namespace polyhead

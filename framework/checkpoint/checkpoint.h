@@ -2,11 +2,13 @@
 //
 //   config.json, tokenizer files     for other programs
 //   model.safetensors                parameters, whole, under their names
-//   optimizer/NAME.safetensors       one file per state (exp_avg, exp_avg_sq), the same names
+//   optimizer/NAME.safetensors       one file per state (exp_avg, exp_avg_sq; master where the
+//                                    model is in bf16), the same names
 //   trainer.json                     TrainerState
 //
 // Nothing in it depends on the layout it was written at: any tensor- and data-parallel size reads
-// any checkpoint, each rank its slices. Padding is never written, and zero after loading.
+// any checkpoint, each rank its slices. Padding is never written, and zero after loading. Values
+// come from the masters where there are any, else from the model.
 //
 // Saving: the tensor-parallel group of world rank 0 gathers one tensor at a time and world rank 0
 // writes it, so a rank needs memory for one whole tensor. Everything is written once, hashed on the

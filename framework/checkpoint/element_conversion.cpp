@@ -1,29 +1,12 @@
 #include "framework/checkpoint/element_conversion.h"
 
-#include <bit>
-#include <cmath>
 #include <cstring>
 
+#include "framework/bf16.h"
 #include "framework/error.h"
 
 namespace polyhead {
 namespace {
-
-struct Bf16 {
-  std::uint16_t bits;
-};
-
-float to_float(Bf16 value) {
-  return std::bit_cast<float>(static_cast<std::uint32_t>(value.bits) << 16);
-}
-
-Bf16 to_bf16(float value) {
-  const auto bits = std::bit_cast<std::uint32_t>(value);
-  // Rounding a NaN could carry into infinity: keep its sign and make it quiet.
-  if (std::isnan(value)) return {static_cast<std::uint16_t>((bits >> 16) | 0x40)};
-  const std::uint32_t to_even = (bits >> 16) & 1;
-  return {static_cast<std::uint16_t>((bits + 0x7FFF + to_even) >> 16)};
-}
 
 template <class From, class To, class Convert>
 void convert_all(const std::byte* from, std::byte* to, std::int64_t count, Convert convert) {

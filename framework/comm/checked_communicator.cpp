@@ -5,21 +5,39 @@
 namespace polyhead {
 namespace {
 
-void check_host_tensor(const Tensor& tensor) {
-  POLYHEAD_CHECK(tensor.device() == Device::kCpu && tensor.is_contiguous(),
-                 "collectives take contiguous host tensors; this one is {}",
+void check_contiguous(const Tensor& tensor) {
+  POLYHEAD_CHECK(tensor.is_contiguous(), "collectives take contiguous tensors; this one is {}",
                  tensor.shape().to_string());
 }
 
 void check_part(const Tensor& part, const Tensor& whole, int ranks) {
-  check_host_tensor(part);
-  check_host_tensor(whole);
+  check_contiguous(part);
+  check_contiguous(whole);
   Shape expected = part.shape();
   if (expected.rank() > 0) expected[0] *= ranks;
   POLYHEAD_CHECK(part.dtype() == whole.dtype() && expected == whole.shape(),
                  "{} parts of {} {} do not make up {} {}", ranks, name_of(part.dtype()),
                  part.shape().to_string(), name_of(whole.dtype()), whole.shape().to_string());
 }
+
+void copy_unless_same(const Tensor& from, Tensor& to) {
+  if (from.raw() != to.raw()) to.copy_from(from);
+}
+
+// A tensor where the transport can reach it: itself on the host, otherwise a copy there.
+class Staged {
+ public:
+  explicit Staged(Tensor& tensor) : tensor_(tensor), host_(tensor.to(Device::kCpu)) {}
+
+  Tensor& host() { return host_; }
+  void copy_back() {
+    if (tensor_.device() != Device::kCpu) tensor_.copy_from(host_);
+  }
+
+ private:
+  Tensor& tensor_;
+  Tensor host_;
+};
 
 std::int64_t bytes_of(const Tensor& tensor) {
   return tensor.numel() * static_cast<std::int64_t>(size_of(tensor.dtype()));
@@ -28,28 +46,54 @@ std::int64_t bytes_of(const Tensor& tensor) {
 }  // namespace
 
 void CheckedCommunicator::all_reduce(Tensor& tensor, Reduction reduction) const {
-  check_host_tensor(tensor);
+  check_contiguous(tensor);
   count(Collective::kAllReduce, 2 * bytes_of(tensor) * (size_ - 1) / size_);
-  reduce_all(tensor.raw(), tensor.dtype(), tensor.numel(), reduction);
+  if (size_ == 1) return;
+  if (const NcclGroup* links = links_for(tensor)) {
+    return links->all_reduce(tensor.raw(), tensor.dtype(), tensor.numel(), reduction);
+  }
+  Staged staged(tensor);
+  reduce_all(staged.host().raw(), tensor.dtype(), tensor.numel(), reduction);
+  staged.copy_back();
 }
 
 void CheckedCommunicator::all_gather(const Tensor& part, Tensor& whole) const {
   check_part(part, whole, size_);
   count(Collective::kAllGather, bytes_of(part) * (size_ - 1));
-  gather_all(part.raw(), static_cast<std::size_t>(bytes_of(part)), whole.raw());
+  if (size_ == 1) return copy_unless_same(part, whole);
+  if (const NcclGroup* links = links_for(whole)) {
+    return links->all_gather(part.raw(), part.dtype(), part.numel(), whole.raw());
+  }
+  Staged staged(whole);
+  const Tensor host_part = part.to(Device::kCpu);
+  gather_all(host_part.raw(), static_cast<std::size_t>(bytes_of(part)), staged.host().raw());
+  staged.copy_back();
 }
 
 void CheckedCommunicator::reduce_scatter(const Tensor& whole, Tensor& part) const {
   check_part(part, whole, size_);
   count(Collective::kReduceScatter, bytes_of(part) * (size_ - 1));
-  reduce_part(whole.raw(), whole.dtype(), part.numel(), part.raw());
+  if (size_ == 1) return copy_unless_same(whole, part);
+  if (const NcclGroup* links = links_for(whole)) {
+    return links->reduce_scatter(whole.raw(), whole.dtype(), part.numel(), part.raw());
+  }
+  Staged staged(part);
+  const Tensor host_whole = whole.to(Device::kCpu);
+  reduce_part(host_whole.raw(), whole.dtype(), part.numel(), staged.host().raw());
+  staged.copy_back();
 }
 
 void CheckedCommunicator::broadcast(Tensor& tensor, int root) const {
-  check_host_tensor(tensor);
+  check_contiguous(tensor);
   POLYHEAD_CHECK(0 <= root && root < size_, "broadcast from rank {} of {}", root, size_);
   count(Collective::kBroadcast, rank_ == root ? bytes_of(tensor) * (size_ - 1) : 0);
-  send_from(root, tensor.raw(), static_cast<std::size_t>(bytes_of(tensor)));
+  if (size_ == 1) return;
+  if (const NcclGroup* links = links_for(tensor)) {
+    return links->broadcast(tensor.raw(), tensor.dtype(), tensor.numel(), root);
+  }
+  Staged staged(tensor);
+  send_from(root, staged.host().raw(), static_cast<std::size_t>(bytes_of(tensor)));
+  staged.copy_back();
 }
 
 void CheckedCommunicator::barrier() const {
@@ -62,9 +106,15 @@ std::vector<std::string> CheckedCommunicator::all_gather_strings(const std::stri
   return gather_strings(mine);
 }
 
+void CheckedCommunicator::connect_devices() const {
+  if (size_ > 1 && NcclGroup::usable(*this)) links_ = std::make_unique<NcclGroup>(*this);
+}
+
 std::unique_ptr<Communicator> CheckedCommunicator::split(int color) const {
   count(Collective::kSplit, 0);
-  return make_split(color);
+  std::unique_ptr<Communicator> part = make_split(color);
+  if (links_) part->connect_devices();
+  return part;
 }
 
 }  // namespace polyhead

@@ -1,10 +1,12 @@
-// What all groups share: the checks of the contract and the counters. A transport moves bytes.
+// What all groups share: the checks of the contract, the counters, and the way of device tensors
+// through host memory. A group of one moves nothing; a transport moves bytes of the host.
 #pragma once
 
 #include <memory>
 #include <utility>
 
 #include "framework/comm/communicator.h"
+#include "framework/comm/nccl_group.h"
 
 namespace polyhead {
 
@@ -18,6 +20,7 @@ class CheckedCommunicator : public Communicator {
   void broadcast(Tensor& tensor, int root) const final;
   void barrier() const final;
   std::vector<std::string> all_gather_strings(const std::string& mine) const final;
+  void connect_devices() const final;
   std::unique_ptr<Communicator> split(int color) const final;
 
  protected:
@@ -41,9 +44,14 @@ class CheckedCommunicator : public Communicator {
   virtual std::unique_ptr<Communicator> make_split(int color) const = 0;
 
   void count(Collective collective, std::int64_t bytes) const { counters_->add(collective, bytes); }
+  // The links that move a tensor, or null where it goes through host memory.
+  const NcclGroup* links_for(const Tensor& tensor) const {
+    return tensor.device() == Device::kCpu ? nullptr : links_.get();
+  }
 
   int rank_;
   int size_;
+  mutable std::unique_ptr<NcclGroup> links_;  // between the ranks' devices, once connected
 };
 
 }  // namespace polyhead

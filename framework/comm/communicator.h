@@ -33,7 +33,8 @@ class Communicator {
   virtual int rank() const = 0;
   virtual int size() const = 0;
 
-  // In place on a contiguous tensor of f32, f64 or i32. The maximum is NaN where any rank's is.
+  // In place on a contiguous tensor of f32, f64, bf16 or i32, on the host or the device. The
+  // maximum is NaN where any rank's is.
   virtual void all_reduce(Tensor& tensor, Reduction reduction = Reduction::kSum) const = 0;
   // whole (P*n, ...) receives the ranks' part (n, ...) in rank order; both contiguous. Here and in
   // reduce_scatter `part` may be this rank's own rows of `whole`.
@@ -45,6 +46,11 @@ class Communicator {
 
   // Small host messages of any length: every rank receives all ranks' strings in rank order.
   virtual std::vector<std::string> all_gather_strings(const std::string& mine) const = 0;
+
+  // From now on collectives of this group, and of groups split from it later, move device tensors
+  // directly between the devices where these have a way (NCCL). Without it, or where ranks share a
+  // device, they go through host memory. Collective.
+  virtual void connect_devices() const = 0;
 
   // Ranks with the same colour form a new group, ordered by their rank here. Collective.
   virtual std::unique_ptr<Communicator> split(int color) const = 0;

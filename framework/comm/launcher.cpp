@@ -1,6 +1,7 @@
 #include "framework/comm/launcher.h"
 
 #include <cstdlib>
+#include <initializer_list>
 
 #include "framework/error.h"
 
@@ -10,6 +11,13 @@ namespace {
 int number_in(const char* variable) {
   const char* value = std::getenv(variable);
   return value == nullptr ? 0 : std::atoi(value);
+}
+
+int first_number_of(std::initializer_list<const char*> variables) {
+  for (const char* variable : variables) {
+    if (std::getenv(variable) != nullptr) return number_in(variable);
+  }
+  return 0;
 }
 
 }  // namespace
@@ -28,10 +36,11 @@ std::optional<int> launched_ranks() {
 }
 
 int launched_rank() {
-  for (const char* rank : {"OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK", "SLURM_PROCID"}) {
-    if (std::getenv(rank) != nullptr) return number_in(rank);
-  }
-  return 0;
+  return first_number_of({"OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK", "SLURM_PROCID"});
+}
+
+int launched_local_rank() {
+  return first_number_of({"OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "SLURM_LOCALID"});
 }
 
 }  // namespace polyhead

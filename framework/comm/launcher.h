@@ -12,4 +12,7 @@ std::optional<int> launched_ranks();
 // This process' place among them; 0 if it was started alone.
 int launched_rank();
 
+// Its place among those on the same host; 0 if the launcher does not tell.
+int launched_local_rank();
+
 }  // namespace polyhead

@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <cstring>
 
+#include "framework/bf16.h"
 #include "framework/error.h"
 
 namespace polyhead {
@@ -31,15 +33,28 @@ void reduce_blocks(std::span<const void* const> contributions, std::int64_t coun
   }
 }
 
+Bf16 operator+(Bf16 a, Bf16 b) {
+  return to_bf16(to_float(a) + to_float(b));
+}
+bool operator<(Bf16 a, Bf16 b) {
+  return to_float(a) < to_float(b);
+}
+template <class T>
+bool is_nan(T x) {
+  return x != x;
+}
+bool is_nan(Bf16 x) {
+  return std::isnan(to_float(x));
+}
+
 template <class T>
 void reduce(std::span<const void* const> contributions, Reduction reduction, std::int64_t count,
             T* result) {
   if (reduction == Reduction::kSum) {
     reduce_blocks<T>(contributions, count, result, [](T a, T b) { return a + b; });
   } else {
-    // A NaN differs from itself and must not be lost.
     reduce_blocks<T>(contributions, count, result,
-                     [](T a, T b) { return a < b || b != b ? b : a; });
+                     [](T a, T b) { return a < b || is_nan(b) ? b : a; });
   }
 }
 
@@ -55,9 +70,8 @@ void reduce_in_order(std::span<const void* const> contributions, DType dtype, Re
     case DType::kI32:
       return reduce(contributions, reduction, count, static_cast<std::int32_t*>(result));
     case DType::kBf16:
-      break;
+      return reduce(contributions, reduction, count, static_cast<Bf16*>(result));
   }
-  POLYHEAD_CHECK(false, "host reductions are in f32, f64 or i32, not {}", name_of(dtype));
 }
 
 }  // namespace polyhead

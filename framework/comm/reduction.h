@@ -10,8 +10,8 @@
 namespace polyhead {
 
 // result[i] = ((x_0[i] + x_1[i]) + x_2[i]) + ... over the contributions x_r, in the order given, in
-// their dtype; or their maximum, which is NaN where any is. `result` may be one of the
-// contributions.
+// their dtype (bf16: each sum rounded); or their maximum, which is NaN where any is. `result` may
+// be one of the contributions.
 void reduce_in_order(std::span<const void* const> contributions, DType dtype, Reduction reduction,
                      std::int64_t count, void* result);
 

@@ -1,22 +1,42 @@
 #include "framework/ops/adamw.h"
 
+#include <cmath>
+
 #include "framework/dispatch.h"
 #include "framework/ops/checks.h"
 #include "framework/ops/kernels.h"
 
 namespace polyhead::ops {
 
-void adamw(const Tensor& grad, const AdamwStep& step, Tensor& value, Tensor& first_moment,
-           Tensor& second_moment) {
-  POLYHEAD_CHECK(step.step >= 1, "adamw: step {}, but steps count from 1", step.step);
+Tensor adamw_scalars(const AdamwOptions& options, double learning_rate, std::int64_t update) {
+  POLYHEAD_CHECK(update >= 1, "adamw: update {}, but updates count from 1", update);
+  const auto correction = [&](double beta) {
+    return 1 / (1 - std::pow(beta, static_cast<double>(update)));
+  };
+  Tensor scalars = Tensor::empty({kAdamwScalars}, DType::kF64);
+  double* const values = scalars.data<double>();
+  values[kLearningRate] = learning_rate;
+  values[kFirstCorrection] = correction(options.beta1);
+  values[kSecondCorrection] = correction(options.beta2);
+  values[kGradientScale] = 1;
+  return scalars;
+}
+
+void adamw(const Tensor& grad, const AdamwOptions& options, const Tensor& scalars, Tensor& value,
+           Tensor& first_moment, Tensor& second_moment, Tensor& rounded) {
+  check_matrix("adamw: scalars", scalars, 1, kAdamwScalars, DType::kF64, value.device());
   check_same("adamw: grad", grad, value);
   check_same("adamw: first_moment", first_moment, value);
   check_same("adamw: second_moment", second_moment, value);
   POLYHEAD_CHECK(grad.is_contiguous() && value.is_contiguous() && first_moment.is_contiguous() &&
                      second_moment.is_contiguous(),
                  "adamw: memory is not flat");
+  if (rounded) {
+    check_matrix("adamw: rounded", rounded, value.rows(), value.cols(), DType::kBf16,
+                 Device::kCuda);
+  }
   dispatch(value.device(), [&]<Device D>() {
-    kernel::Adamw<D>::update(grad, step, value, first_moment, second_moment);
+    kernel::Adamw<D>::update(grad, options, scalars, value, first_moment, second_moment, rounded);
   });
 }
 

@@ -40,7 +40,7 @@ void check_arguments(const HeadView& q, const HeadView& k, const HeadView& v, st
   check_heads("v", v, rows_k, k.heads, v.head_dim, q);
   check_heads("out", out, rows_q, q.heads, v.head_dim, q);
   POLYHEAD_CHECK(lse.shape() == Shape({batch, q.heads, rows_q / batch}) && lse.is_contiguous() &&
-                     lse.dtype() == q.columns.dtype(),
+                     lse.dtype() == accumulation_dtype(q.columns.dtype()),
                  "lse {} {}", lse.shape().to_string(), name_of(lse.dtype()));
   POLYHEAD_CHECK(spec.window >= 0 && spec.softcap >= 0 && spec.query_offset >= 0,
                  "window {}, softcap {}, query_offset {}", spec.window, spec.softcap,
@@ -49,7 +49,7 @@ void check_arguments(const HeadView& q, const HeadView& k, const HeadView& v, st
       spec.query_offset + rows_q / batch <= kMaxPosition && rows_k / batch <= kMaxPosition,
       "{} queries from position {} and {} keys", rows_q / batch, spec.query_offset, rows_k / batch);
   POLYHEAD_CHECK(!spec.alibi_slopes || (spec.alibi_slopes.shape() == Shape({q.heads}) &&
-                                        spec.alibi_slopes.dtype() == q.columns.dtype()),
+                                        spec.alibi_slopes.dtype() == lse.dtype()),
                  "alibi_slopes {} {}", spec.alibi_slopes.shape().to_string(),
                  name_of(spec.alibi_slopes.dtype()));
   POLYHEAD_CHECK(!spec.document_start || (spec.document_start.shape() == Shape({rows_q}) &&

@@ -33,7 +33,8 @@ struct AttentionSpec {
 };
 
 // q (B*Tq, H, K), k (B*Tk, G, K), v (B*Tk, G, V), out (B*Tq, H, V) written, lse (B, H, Tq) written:
-// the log of the softmax denominator, all the backward needs.
+// the log of the softmax denominator, all the backward needs. lse and the slopes have the
+// accumulation dtype of q (f32 for bf16).
 void attention_forward(const HeadView& q, const HeadView& k, const HeadView& v, std::int64_t batch,
                        const AttentionSpec& spec, HeadView& out, Tensor& lse);
 

@@ -23,6 +23,12 @@ inline void check_matrix(std::string_view name, const Tensor& x, std::int64_t ro
   check_matrix(name, x, rows, columns, like.dtype(), like.device());
 }
 
+// ... with the dtype of sums over elements of `like`.
+inline void check_accumulated(std::string_view name, const Tensor& x, std::int64_t rows,
+                              std::int64_t columns, const Tensor& like) {
+  check_matrix(name, x, rows, columns, accumulation_dtype(like.dtype()), like.device());
+}
+
 inline void check_same(std::string_view name, const Tensor& x, const Tensor& like) {
   check_matrix(name, x, like.rows(), like.cols(), like);
 }

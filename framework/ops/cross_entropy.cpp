@@ -18,7 +18,7 @@ void check_logits(const Tensor& logits, const Tensor& targets, std::int64_t vali
 void cross_entropy_statistics(const Tensor& logits, const Tensor& targets, std::int64_t first_id,
                               std::int64_t valid_columns, Tensor& statistics) {
   check_logits(logits, targets, valid_columns);
-  check_matrix("cross_entropy: statistics", statistics, logits.rows(), 3, logits);
+  check_accumulated("cross_entropy: statistics", statistics, logits.rows(), 3, logits);
   dispatch(logits.device(), [&]<Device D>() {
     kernel::CrossEntropy<D>::statistics(logits, targets, first_id, valid_columns, statistics);
   });
@@ -40,7 +40,7 @@ void cross_entropy_combine(const Tensor& gathered, const Tensor& targets, Tensor
 void cross_entropy_backward(const Tensor& targets, const Tensor& lse, std::int64_t first_id,
                             std::int64_t valid_columns, double weight, Tensor& logits) {
   check_logits(logits, targets, valid_columns);
-  check_matrix("cross_entropy: lse", lse, 1, logits.rows(), logits);
+  check_accumulated("cross_entropy: lse", lse, 1, logits.rows(), logits);
   dispatch(logits.device(), [&]<Device D>() {
     kernel::CrossEntropy<D>::backward(targets, lse, first_id, valid_columns, weight, logits);
   });

@@ -3,7 +3,8 @@
 // Each rank reduces its logits to three numbers per token, the numbers of all ranks are gathered
 // once, and every rank then knows the loss and can write its part of the gradient:
 //   loss = log sum_v exp(l_v) - l_target,   dl_v = (softmax_v - [v = target]) * weight
-// Targets below 0 are ignored: no loss, zero gradient.
+// Targets below 0 are ignored: no loss, zero gradient. Statistics, losses and lse have the
+// accumulation dtype of the logits (f32 for bf16).
 #pragma once
 
 #include "framework/tensor.h"

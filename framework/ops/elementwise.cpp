@@ -30,7 +30,7 @@ void add_bias(const Tensor& bias, Tensor& y) {
 }
 
 void bias_backward(const Tensor& dy, Tensor& dbias) {
-  check_matrix("bias_backward: dbias", dbias, 1, dy.cols(), dy);
+  check_accumulated("bias_backward: dbias", dbias, 1, dy.cols(), dy);
   dispatch(dy.device(), [&]<Device D>() { kernel::Elementwise<D>::bias_backward(dy, dbias); });
 }
 
@@ -45,8 +45,21 @@ void softcap_backward(const Tensor& y, double cap, Tensor& dy) {
   dispatch(y.device(), [&]<Device D>() { kernel::Elementwise<D>::softcap_backward(y, cap, dy); });
 }
 
-double sum_squares(const Tensor& x) {
-  return dispatch(x.device(), [&]<Device D>() { return kernel::Elementwise<D>::sum_squares(x); });
+void add_sum(double factor, const Tensor& x, Tensor& total) {
+  check_matrix("add_sum: total", total, 1, 1, DType::kF64, x.device());
+  dispatch(x.device(), [&]<Device D>() { kernel::Elementwise<D>::add_sum(factor, x, total); });
+}
+
+void add_sum_squares(const Tensor& x, Tensor& total) {
+  check_matrix("add_sum_squares: total", total, 1, 1, DType::kF64, x.device());
+  dispatch(x.device(), [&]<Device D>() { kernel::Elementwise<D>::add_sum_squares(x, total); });
+}
+
+void clip_scale(const Tensor& squares, double max_norm, Tensor& scale) {
+  check_matrix("clip_scale: squares", squares, 1, 1, DType::kF64, scale.device());
+  check_matrix("clip_scale: scale", scale, 1, 1, DType::kF64, scale.device());
+  dispatch(scale.device(),
+           [&]<Device D>() { kernel::Elementwise<D>::clip_scale(squares, max_norm, scale); });
 }
 
 bool all_finite(const Tensor& x) {

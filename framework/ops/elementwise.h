@@ -19,9 +19,14 @@ void bias_backward(const Tensor& dy, Tensor& dbias);
 void softcap_forward(double cap, Tensor& x);
 void softcap_backward(const Tensor& y, double cap, Tensor& dy);
 
-// Sum of squares in f64, added in a fixed order.
-double sum_squares(const Tensor& x);
-// True if every element is finite.
+// total (1) f64 += factor * the sum of x, or the sum of its squares, added in f64 in a fixed order.
+// NaN and infinity stay.
+void add_sum(double factor, const Tensor& x, Tensor& total);
+void add_sum_squares(const Tensor& x, Tensor& total);
+// What gradients are multiplied with so that their norm sqrt(squares) is at most max_norm (0: no
+// limit): max_norm / (norm + 1e-6), at most 1; NaN where the norm is not finite. Both (1) f64.
+void clip_scale(const Tensor& squares, double max_norm, Tensor& scale);
+// True if every element is finite. The host waits for the answer.
 bool all_finite(const Tensor& x);
 
 }  // namespace polyhead::ops

@@ -1,6 +1,8 @@
 #include <algorithm>
 #include <cmath>
 #include <initializer_list>
+#include <limits>
+#include <numeric>
 #include <vector>
 
 #include "framework/dispatch.h"
@@ -183,10 +185,27 @@ void Elementwise<Device::kCpu>::softcap_backward(const Tensor& y, double cap, Te
 }
 
 template <>
-double Elementwise<Device::kCpu>::sum_squares(const Tensor& x) {
-  return dispatch_cpu_float(x.dtype(), [&]<class T>() {
+void Elementwise<Device::kCpu>::add_sum(double factor, const Tensor& x, Tensor& total) {
+  total.data<double>()[0] += factor * dispatch_cpu_float(x.dtype(), [&]<class T>() {
+                               return sum_of_runs<T>(x, [](const T* run, std::int64_t count) {
+                                 return std::accumulate(run, run + count, 0.0);
+                               });
+                             });
+}
+
+template <>
+void Elementwise<Device::kCpu>::add_sum_squares(const Tensor& x, Tensor& total) {
+  total.data<double>()[0] += dispatch_cpu_float(x.dtype(), [&]<class T>() {
     return sum_of_runs<T>(x, [](const T* run, std::int64_t count) { return squares(run, count); });
   });
+}
+
+template <>
+void Elementwise<Device::kCpu>::clip_scale(const Tensor& squares, double max_norm, Tensor& scale) {
+  const double norm = std::sqrt(squares.data<double>()[0]);
+  const double unlimited = std::isfinite(norm) ? 1.0 : std::numeric_limits<double>::quiet_NaN();
+  scale.data<double>()[0] =
+      max_norm > 0 && max_norm < norm + 1e-6 ? max_norm / (norm + 1e-6) * unlimited : unlimited;
 }
 
 template <>

@@ -11,7 +11,8 @@ void embedding_forward(const Tensor& ids,    // (N) i32
                        const Tensor& table,  // (rows >= valid_rows, D)
                        std::int64_t first_id, std::int64_t valid_rows, double factor,
                        Tensor& y);  // (N, D)
-// dtable[ids[n] - first_id] += factor * dy[n], in the order of n for each row.
+// dtable[ids[n] - first_id] += factor * dy[n], in the order of n for each row. dtable has the
+// accumulation dtype of dy.
 void embedding_backward(const Tensor& dy, const Tensor& ids, std::int64_t first_id,
                         std::int64_t valid_rows, double factor, Tensor& dtable);
 

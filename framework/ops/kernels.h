@@ -27,28 +27,32 @@ struct Elementwise {
   static void bias_backward(const Tensor& dy, Tensor& dbias);
   static void softcap_forward(double cap, Tensor& x);
   static void softcap_backward(const Tensor& y, double cap, Tensor& dy);
-  static double sum_squares(const Tensor& x);
+  static void add_sum(double factor, const Tensor& x, Tensor& total);
+  static void add_sum_squares(const Tensor& x, Tensor& total);
+  static void clip_scale(const Tensor& squares, double max_norm, Tensor& scale);
   static bool all_finite(const Tensor& x);
 };
 
 template <Device D>
 struct RmsNorm {
-  static void forward(const Tensor& x, const Tensor& weight, NormWeight form, double epsilon,
-                      Tensor& y, Tensor& rstd);
+  static void forward(const Tensor& addend, const Tensor& x, const Tensor& weight, NormWeight form,
+                      double epsilon, Tensor& sum, Tensor& y, Tensor& rstd);
   static void apply(const Tensor& x, const Tensor& weight, NormWeight form, const Tensor& rstd,
                     Tensor& y);
   static void backward(const Tensor& dy, const Tensor& x, const Tensor& weight, NormWeight form,
-                       const Tensor& rstd, Tensor& dx, Tensor& dweight);
+                       const Tensor& rstd, const Tensor& dresidual, Tensor& dx, Tensor& dweight);
 };
 
 template <Device D>
 struct LayerNorm {
-  static void forward(const Tensor& x, const Tensor& weight, const Tensor& bias, double epsilon,
-                      Tensor& y, Tensor& statistics);
+  static void forward(const Tensor& addend, const Tensor& x, const Tensor& weight,
+                      const Tensor& bias, double epsilon, Tensor& sum, Tensor& y,
+                      Tensor& statistics);
   static void apply(const Tensor& x, const Tensor& weight, const Tensor& bias,
                     const Tensor& statistics, Tensor& y);
   static void backward(const Tensor& dy, const Tensor& x, const Tensor& weight,
-                       const Tensor& statistics, Tensor& dx, Tensor& dweight, Tensor& dbias);
+                       const Tensor& statistics, const Tensor& dresidual, Tensor& dx,
+                       Tensor& dweight, Tensor& dbias);
 };
 
 template <Device D>
@@ -82,8 +86,8 @@ struct CrossEntropy {
 
 template <Device D>
 struct Adamw {
-  static void update(const Tensor& grad, const AdamwStep& step, Tensor& value, Tensor& first_moment,
-                     Tensor& second_moment);
+  static void update(const Tensor& grad, const AdamwOptions& options, const Tensor& scalars,
+                     Tensor& value, Tensor& first_moment, Tensor& second_moment, Tensor& rounded);
 };
 
 }  // namespace polyhead::ops::kernel

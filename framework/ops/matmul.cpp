@@ -16,7 +16,10 @@ void matmul(const Tensor& a, Transpose transpose_a, const Tensor& b, Transpose t
                  a.shape().to_string(), a_turned ? " transposed" : "", b.shape().to_string(),
                  b_turned ? " transposed" : "");
   check_matrix("matmul: b", b, b.rows(), b.cols(), a);
-  check_matrix("matmul: c", c, a_turned ? a.cols() : a.rows(), b_turned ? b.rows() : b.cols(), a);
+  check_matrix("matmul: c", c, a_turned ? a.cols() : a.rows(), b_turned ? b.rows() : b.cols(),
+               c.dtype(), a.device());
+  POLYHEAD_CHECK(c.dtype() == a.dtype() || c.dtype() == accumulation_dtype(a.dtype()),
+                 "matmul: c is {}, the inputs are {}", name_of(c.dtype()), name_of(a.dtype()));
   POLYHEAD_CHECK(c.raw() != a.raw() && c.raw() != b.raw(), "matmul: c is also an input");
   dispatch(c.device(), [&]<Device D>() {
     kernel::Matmul<D>::multiply(a, transpose_a, b, transpose_b, accumulate, c);

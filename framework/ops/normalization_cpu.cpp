@@ -38,6 +38,35 @@ void layer_normalize(const T* x, const T* weight, const T* bias, T mean, T rstd,
   });
 }
 
+// Adds a row of the residual stream, where there is one, and returns what is to be normalised.
+template <class T>
+const T* add_residual(const Tensor& addend, const Tensor& x, std::int64_t row, Tensor& sum) {
+  const T* const from = x.data<T>() + row * x.row_stride();
+  if (!addend) return from;
+  const T* const other = addend.data<T>() + row * addend.row_stride();
+  T* const to = sum.data<T>() + row * sum.row_stride();
+  simd::for_each<T>(x.cols(), [&](std::int64_t i, auto lanes) {
+    simd::store(simd::load(from + i, lanes) + simd::load(other + i, lanes), to + i, lanes);
+  });
+  return to;
+}
+
+// The gradient that reaches the norm's input beside it, or nothing.
+template <class T>
+class ResidualGradient {
+ public:
+  ResidualGradient(const Tensor& dresidual, std::int64_t row)
+      : row_(dresidual ? dresidual.data<T>() + row * dresidual.row_stride() : nullptr) {}
+
+  template <class Lanes>
+  Vector<T> added_to(const Vector<T>& dx, std::int64_t i, Lanes lanes) const {
+    return row_ == nullptr ? dx : dx + simd::load(row_ + i, lanes);
+  }
+
+ private:
+  const T* row_;
+};
+
 template <class T>
 T weight_offset(NormWeight form) {
   return form == NormWeight::kOnePlus ? T(1) : T(0);
@@ -46,14 +75,15 @@ T weight_offset(NormWeight form) {
 }  // namespace
 
 template <>
-void RmsNorm<Device::kCpu>::forward(const Tensor& x, const Tensor& weight, NormWeight form,
-                                    double epsilon, Tensor& y, Tensor& rstd) {
+void RmsNorm<Device::kCpu>::forward(const Tensor& addend, const Tensor& x, const Tensor& weight,
+                                    NormWeight form, double epsilon, Tensor& sum, Tensor& y,
+                                    Tensor& rstd) {
   dispatch_cpu_float(x.dtype(), [&]<class T>() {
-    const T *input = x.data<T>(), *weights = weight.data<T>();
+    const T* weights = weight.data<T>();
     T *output = y.data<T>(), *factors = rstd.data<T>();
     const std::int64_t columns = x.cols();
     parallel_pieces(x.rows(), x.numel(), [&](std::int64_t row) {
-      const T* from = input + row * x.row_stride();
+      const T* from = add_residual<T>(addend, x, row, sum);
       const T square_sum = simd::sum<T>(columns, [from](std::int64_t i, auto lanes) {
         const Vector<T> value = simd::load(from + i, lanes);
         return value * value;
@@ -78,11 +108,11 @@ void RmsNorm<Device::kCpu>::apply(const Tensor& x, const Tensor& weight, NormWei
   });
 }
 
-// With g = dy * weight:  dx = rstd (g - x rstd^2 mean(g x)).
+// With g = dy * weight:  dx = rstd (g - x rstd^2 mean(g x)) + dresidual.
 template <>
 void RmsNorm<Device::kCpu>::backward(const Tensor& dy, const Tensor& x, const Tensor& weight,
-                                     NormWeight form, const Tensor& rstd, Tensor& dx,
-                                     Tensor& dweight) {
+                                     NormWeight form, const Tensor& rstd, const Tensor& dresidual,
+                                     Tensor& dx, Tensor& dweight) {
   dispatch_cpu_float(x.dtype(), [&]<class T>() {
     const T *gradient = dy.data<T>(), *input = x.data<T>();
     const T *weights = weight.data<T>(), *factors = rstd.data<T>();
@@ -101,10 +131,12 @@ void RmsNorm<Device::kCpu>::backward(const Tensor& dy, const Tensor& x, const Te
         return product * (simd::load(weights + i, lanes) + plus);
       });
       const Vector<T> pull(dot * factors[row] * factors[row] / static_cast<T>(columns));
+      const ResidualGradient<T> beside(dresidual, row);
       simd::for_each<T>(columns, [&](std::int64_t i, auto lanes) {
         const Vector<T> scaled =
             simd::load(upstream + i, lanes) * (simd::load(weights + i, lanes) + plus);
-        simd::store(factor * (scaled - simd::load(from + i, lanes) * pull), to + i, lanes);
+        const Vector<T> through = factor * (scaled - simd::load(from + i, lanes) * pull);
+        simd::store(beside.added_to(through, i, lanes), to + i, lanes);
       });
     };
     const Tensor sums = row_block_sums<T>(
@@ -116,14 +148,15 @@ void RmsNorm<Device::kCpu>::backward(const Tensor& dy, const Tensor& x, const Te
 }
 
 template <>
-void LayerNorm<Device::kCpu>::forward(const Tensor& x, const Tensor& weight, const Tensor& bias,
-                                      double epsilon, Tensor& y, Tensor& statistics) {
+void LayerNorm<Device::kCpu>::forward(const Tensor& addend, const Tensor& x, const Tensor& weight,
+                                      const Tensor& bias, double epsilon, Tensor& sum, Tensor& y,
+                                      Tensor& statistics) {
   dispatch_cpu_float(x.dtype(), [&]<class T>() {
-    const T *input = x.data<T>(), *weights = weight.data<T>(), *biases = bias.data<T>();
+    const T *weights = weight.data<T>(), *biases = bias.data<T>();
     T *output = y.data<T>(), *moments = statistics.data<T>();
     const std::int64_t columns = x.cols();
     parallel_pieces(x.rows(), x.numel(), [&](std::int64_t row) {
-      const T* from = input + row * x.row_stride();
+      const T* from = add_residual<T>(addend, x, row, sum);
       const T mean =
           simd::sum<T>(columns,
                        [from](std::int64_t i, auto lanes) { return simd::load(from + i, lanes); }) /
@@ -157,11 +190,11 @@ void LayerNorm<Device::kCpu>::apply(const Tensor& x, const Tensor& weight, const
   });
 }
 
-// With g = dy * weight and n the normalised x:  dx = rstd (g - mean(g) - n mean(g n)).
+// With g = dy * weight and n the normalised x:  dx = rstd (g - mean(g) - n mean(g n)) + dresidual.
 template <>
 void LayerNorm<Device::kCpu>::backward(const Tensor& dy, const Tensor& x, const Tensor& weight,
-                                       const Tensor& statistics, Tensor& dx, Tensor& dweight,
-                                       Tensor& dbias) {
+                                       const Tensor& statistics, const Tensor& dresidual,
+                                       Tensor& dx, Tensor& dweight, Tensor& dbias) {
   dispatch_cpu_float(x.dtype(), [&]<class T>() {
     const T *gradient = dy.data<T>(), *input = x.data<T>(), *weights = weight.data<T>();
     const T* moments = statistics.data<T>();
@@ -186,10 +219,12 @@ void LayerNorm<Device::kCpu>::backward(const Tensor& dy, const Tensor& x, const 
       });
       const Vector<T> gradient_mean(gradient_sum / static_cast<T>(columns));
       const Vector<T> dot_mean(dot / static_cast<T>(columns));
+      const ResidualGradient<T> beside(dresidual, row);
       simd::for_each<T>(columns, [&](std::int64_t i, auto lanes) {
         const Vector<T> normalized = (simd::load(from + i, lanes) - center) * factor;
         const Vector<T> scaled = simd::load(upstream + i, lanes) * simd::load(weights + i, lanes);
-        simd::store(factor * (scaled - gradient_mean - normalized * dot_mean), to + i, lanes);
+        const Vector<T> through = factor * (scaled - gradient_mean - normalized * dot_mean);
+        simd::store(beside.added_to(through, i, lanes), to + i, lanes);
       });
     };
     const Tensor sums = row_block_sums<T>(

@@ -29,12 +29,12 @@ RopeTable make_rope_table(const std::vector<double>& inverse_frequencies, double
 }
 
 void rope(const RopeTable& table, std::int64_t sequence_length, Rotation rotation, HeadView& x) {
-  POLYHEAD_CHECK(table.cos.shape() == table.sin.shape() && table.cos.is_contiguous() &&
-                     table.sin.is_contiguous() && table.cos.dtype() == x.columns.dtype() &&
-                     table.cos.device() == x.columns.device(),
-                 "table cos {} {}, sin {}, x {}", table.cos.shape().to_string(),
-                 name_of(table.cos.dtype()), table.sin.shape().to_string(),
-                 name_of(x.columns.dtype()));
+  POLYHEAD_CHECK(
+      table.cos.shape() == table.sin.shape() && table.cos.is_contiguous() &&
+          table.sin.is_contiguous() && table.cos.dtype() == accumulation_dtype(x.columns.dtype()) &&
+          table.cos.device() == x.columns.device(),
+      "table cos {} {}, sin {}, x {}", table.cos.shape().to_string(), name_of(table.cos.dtype()),
+      table.sin.shape().to_string(), name_of(x.columns.dtype()));
   POLYHEAD_CHECK(sequence_length > 0 && sequence_length <= table.cos.rows(),
                  "sequence of {} with a table of {} positions", sequence_length, table.cos.rows());
   POLYHEAD_CHECK(2 * table.cos.cols() <= x.head_dim &&

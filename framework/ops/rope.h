@@ -9,7 +9,8 @@
 
 namespace polyhead::ops {
 
-// Rotation angles of every position, times the scaling method's amplitude.
+// Rotation angles of every position, times the scaling method's amplitude; in the accumulation
+// dtype of what they turn.
 struct RopeTable {
   Tensor cos;  // (positions, rotary_dim / 2)
   Tensor sin;  // (positions, rotary_dim / 2)

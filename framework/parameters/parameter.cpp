@@ -1,7 +1,6 @@
 #include "framework/parameters/parameter.h"
 
 #include <algorithm>
-#include <cstring>
 #include <utility>
 
 #include "framework/dispatch.h"
@@ -55,9 +54,9 @@ Tensor joined(const std::vector<Parameter>& parts, Tensor Parameter::*member) {
 }
 
 template <class T>
-void initialize_normal(Parameter& parameter, std::uint64_t seed) {
+void fill_normal(const Parameter& parameter, std::uint64_t seed, Tensor& value) {
   const std::uint64_t stream = stream_id(parameter.name);
-  Tensor valid = valid_part(parameter, parameter.value);
+  Tensor valid = valid_part(parameter, value);
   T* data = valid.data<T>();
   const int last_dim = parameter.global_shape.rank() - 1;
   const std::int64_t global_cols = parameter.global_shape[last_dim];
@@ -75,8 +74,8 @@ void initialize_normal(Parameter& parameter, std::uint64_t seed) {
 }
 
 template <class T>
-void initialize_ones(Parameter& parameter) {
-  Tensor valid = valid_part(parameter, parameter.value);
+void fill_ones(const Parameter& parameter, Tensor& value) {
+  Tensor valid = valid_part(parameter, value);
   POLYHEAD_CHECK(valid.is_contiguous(), "{}: ones fill whole rows", parameter.name);
   std::fill_n(valid.data<T>(), valid.numel(), T(1));
 }
@@ -91,21 +90,21 @@ Tensor joined_grads(const std::vector<Parameter>& parts) {
   return joined(parts, &Parameter::grad);
 }
 
-void initialize(Parameter& parameter, std::uint64_t seed) {
-  std::memset(parameter.value.raw(), 0,
-              static_cast<std::size_t>(parameter.value.numel()) * size_of(parameter.value.dtype()));
-  dispatch_cpu_float(parameter.value.dtype(), [&]<class T>() {
+Tensor initial_value(const Parameter& parameter, std::uint64_t seed, DType dtype) {
+  Tensor value = Tensor::zeros(parameter.local_shape, dtype);
+  dispatch_cpu_float(dtype, [&]<class T>() {
     switch (parameter.initialization.kind) {
       case Initialization::Kind::kZeros:
         break;
       case Initialization::Kind::kOnes:
-        initialize_ones<T>(parameter);
+        fill_ones<T>(parameter, value);
         break;
       case Initialization::Kind::kNormal:
-        initialize_normal<T>(parameter, seed);
+        fill_normal<T>(parameter, seed, value);
         break;
     }
   });
+  return value;
 }
 
 }  // namespace polyhead

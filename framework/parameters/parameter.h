@@ -44,7 +44,7 @@ struct Parameter {
   Initialization initialization;
 
   Tensor value;  // local_shape
-  Tensor grad;   // local_shape, accumulated
+  Tensor grad;   // local_shape, accumulated; in the accumulation dtype of value
 
   bool is_sharded() const { return shard_dim != kReplicated; }
 };
@@ -65,8 +65,8 @@ Tensor valid_part(const Parameter& parameter, const Tensor& local);
 Tensor joined_values(const std::vector<Parameter>& parts);
 Tensor joined_grads(const std::vector<Parameter>& parts);
 
-// Fills values as `initialization` says; padding becomes zero. The result is independent of the
-// sharding.
-void initialize(Parameter& parameter, std::uint64_t seed);
+// How the parameter begins, as a host tensor of local_shape in f32 or f64: what `initialization`
+// says, zero in the padding. The result is independent of the sharding.
+Tensor initial_value(const Parameter& parameter, std::uint64_t seed, DType dtype);
 
 }  // namespace polyhead

@@ -19,7 +19,7 @@ struct Fingerprint {
 
 Fingerprint fingerprint(const Parameter& parameter, const Tensor& local) {
   Fingerprint print{parameter.shard_begin, parameter.shard_end, {}};
-  Tensor valid = valid_part(parameter, local);
+  Tensor valid = valid_part(parameter, local).to(Device::kCpu);
   if (!valid.is_contiguous()) valid = valid.clone();
   const std::size_t bytes = static_cast<std::size_t>(valid.numel()) * size_of(valid.dtype());
   const std::string hex = content_hash({static_cast<const std::byte*>(valid.raw()), bytes});

@@ -2,8 +2,16 @@
 
 #include <fmt/format.h>
 #include <sched.h>
+#include <unistd.h>
+
+#include <array>
 
 namespace polyhead {
+
+std::string host_name() {
+  std::array<char, 256> name{};
+  return gethostname(name.data(), name.size() - 1) == 0 ? name.data() : "unknown";
+}
 
 std::string processor_mask() {
   cpu_set_t set;

@@ -1,4 +1,4 @@
-// The processors that this process may run on.
+// Where this process runs.
 #pragma once
 
 #include <string>
@@ -7,5 +7,8 @@ namespace polyhead {
 
 // "0-3,8", as taskset -c takes it: what the launcher bound this rank to.
 std::string processor_mask();
+
+// "unknown" if the system does not tell.
+std::string host_name();
 
 }  // namespace polyhead

@@ -27,13 +27,11 @@ void pool_members(const T* source, T* target, std::int64_t size, std::int64_t gr
 Tensor drawn(const std::string& name, const Shape& shape, DType dtype,
              const KeyValuePooling& pooling) {
   const bool bias = shape.rank() == 1;
-  Parameter parameter =
+  const Parameter parameter =
       replicated_parameter(name, shape, 0,
                            {bias ? Initialization::Kind::kZeros : Initialization::Kind::kNormal,
                             pooling.standard_deviation});
-  parameter.value = Tensor::empty(shape, dtype);
-  initialize(parameter, pooling.seed);
-  return parameter.value;
+  return initial_value(parameter, pooling.seed, dtype);
 }
 
 }  // namespace

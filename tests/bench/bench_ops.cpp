@@ -125,16 +125,17 @@ void rms_norm_forward(State& state) {
   const Tensor x = random({tokens, hidden}), weight = random({hidden});
   Tensor y = empty({tokens, hidden}), rstd = empty({tokens});
   time_bytes(state, 8 * x.numel(),
-             [&] { ops::rms_norm_forward(x, weight, NormWeight::kPlain, 1e-5, y, rstd); });
+             [&] { ops::rms_norm_forward(x, weight, NormWeight::kPlain, 1e-5, {}, y, rstd); });
 }
 
 void rms_norm_backward(State& state) {
   const std::int64_t tokens = state.range(0), hidden = state.range(1);
   const Tensor x = random({tokens, hidden}), weight = random({hidden}), dy = random(x.shape());
   Tensor dx = empty(x.shape()), dweight = random({hidden}), rstd = empty({tokens});
-  ops::rms_norm_forward(x, weight, NormWeight::kPlain, 1e-5, dx, rstd);
-  time_bytes(state, 12 * x.numel(),
-             [&] { ops::rms_norm_backward(dy, x, weight, NormWeight::kPlain, rstd, dx, dweight); });
+  ops::rms_norm_forward(x, weight, NormWeight::kPlain, 1e-5, {}, dx, rstd);
+  time_bytes(state, 12 * x.numel(), [&] {
+    ops::rms_norm_backward(dy, x, weight, NormWeight::kPlain, rstd, {}, dx, dweight);
+  });
 }
 
 void layer_norm_forward(State& state) {
@@ -142,7 +143,7 @@ void layer_norm_forward(State& state) {
   const Tensor x = random({tokens, hidden}), weight = random({hidden});
   Tensor y = empty({tokens, hidden}), statistics = empty({tokens, 2});
   time_bytes(state, 8 * x.numel(),
-             [&] { ops::layer_norm_forward(x, weight, weight, 1e-5, y, statistics); });
+             [&] { ops::layer_norm_forward(x, weight, weight, 1e-5, {}, y, statistics); });
 }
 
 void layer_norm_backward(State& state) {
@@ -150,9 +151,9 @@ void layer_norm_backward(State& state) {
   const Tensor x = random({tokens, hidden}), weight = random({hidden}), dy = random(x.shape());
   Tensor dx = empty(x.shape()), dweight = random({hidden}), dbias = random({hidden});
   Tensor statistics = empty({tokens, 2});
-  ops::layer_norm_forward(x, weight, weight, 1e-5, dx, statistics);
+  ops::layer_norm_forward(x, weight, weight, 1e-5, {}, dx, statistics);
   time_bytes(state, 12 * x.numel(),
-             [&] { ops::layer_norm_backward(dy, x, weight, statistics, dx, dweight, dbias); });
+             [&] { ops::layer_norm_backward(dy, x, weight, statistics, {}, dx, dweight, dbias); });
 }
 
 // Arguments: tokens, ffn, activation.
@@ -206,14 +207,16 @@ void embedding_backward(State& state) {
 void adamw(State& state) {
   const std::int64_t size = state.range(0);
   const Tensor grad = random({size});
-  Tensor value = random({size}), m = Tensor::zeros({size}, DType::kF32), v = m.clone();
-  const AdamwStep step{.learning_rate = 1e-4, .weight_decay = 0.1};
-  time_bytes(state, 28 * size, [&] { ops::adamw(grad, step, value, m, v); });
+  Tensor value = random({size}), m = Tensor::zeros({size}, DType::kF32), v = m.clone(), rounded;
+  const AdamwOptions options{.weight_decay = 0.1};
+  const Tensor scalars = adamw_scalars(options, 1e-4, 1);
+  time_bytes(state, 28 * size, [&] { ops::adamw(grad, options, scalars, value, m, v, rounded); });
 }
 
-void sum_squares(State& state) {
+void add_sum_squares(State& state) {
   const Tensor x = random({state.range(0)});
-  time_bytes(state, 4 * x.numel(), [&] { benchmark::DoNotOptimize(ops::sum_squares(x)); });
+  Tensor total = Tensor::zeros({1}, DType::kF64);
+  time_bytes(state, 4 * x.numel(), [&] { ops::add_sum_squares(x, total); });
 }
 
 void linear_shapes(benchmark::internal::Benchmark* timed) {
@@ -260,7 +263,7 @@ BENCHMARK(embedding_backward)
     ->Args({2048, 150000, 768})
     ->UseRealTime();
 BENCHMARK(adamw)->ArgName("parameters")->Arg(1 << 20)->Arg(1 << 25)->UseRealTime();
-BENCHMARK(sum_squares)->ArgName("parameters")->Arg(1 << 20)->Arg(1 << 25)->UseRealTime();
+BENCHMARK(add_sum_squares)->ArgName("parameters")->Arg(1 << 20)->Arg(1 << 25)->UseRealTime();
 
 }  // namespace
 }  // namespace polyhead::ops

@@ -9,12 +9,12 @@
 #include <functional>
 #include <vector>
 
-#include "framework/ops/adamw.h"
 #include "framework/ops/elementwise.h"
 #include "framework/ops/matmul.h"
 #include "framework/profiler.h"
 #include "layers/flops.h"
 #include "layers/model.h"
+#include "optim/optimizer.h"
 #include "tests/support/model_run.h"
 
 namespace polyhead {
@@ -57,8 +57,7 @@ class Step {
         parallel_(*solo_, false),
         model_(config, options.length, parallel_, DType::kF32),
         store_(model_.parameters(), DType::kF32, Device::kCpu),
-        first_moment_(store_.make_state()),
-        second_moment_(store_.make_state()),
+        optimizer_(store_, {.weight_decay = 0.1}),
         tokens_(testing::token_ids(options.batch * options.length, options.vocabulary, "tokens")),
         targets_(
             testing::token_ids(options.batch * options.length, options.vocabulary, "targets")) {
@@ -69,14 +68,14 @@ class Step {
     store_.zero_grads();
     Model::Saved saved;
     const Tensor h = model_.forward(tokens_, options_.batch, saved);
-    Tensor dh;
+    Tensor loss = Tensor::zeros({1}, DType::kF64), dh;
     model_.output_loss().loss_and_gradient(h, targets_, 1.0 / static_cast<double>(tokens_.numel()),
-                                           dh);
+                                           loss, dh);
     model_.backward(dh, saved);
-    const double norm = std::sqrt(ops::sum_squares(store_.grads()));
-    update_.gradient_scale = std::min(1.0, 1.0 / (norm + 1e-6));
-    ops::adamw(store_.grads(), update_, store_.values(), first_moment_, second_moment_);
-    ++update_.step;
+    Tensor squares = Tensor::zeros({1}, DType::kF64), scale = Tensor::empty({1}, DType::kF64);
+    ops::add_sum_squares(store_.grads(), squares);
+    ops::clip_scale(squares, 1.0, scale);
+    optimizer_.step(1e-4, scale);
   }
 
  private:
@@ -85,9 +84,8 @@ class Step {
   TensorParallel parallel_;
   Model model_;
   ParameterStore store_;
-  Tensor first_moment_, second_moment_;
+  AdamW optimizer_;
   Tensor tokens_, targets_;
-  ops::AdamwStep update_{.learning_rate = 1e-4, .weight_decay = 0.1};
 };
 
 void benchmark(const Options& options) {

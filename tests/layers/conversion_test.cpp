@@ -131,11 +131,9 @@ TEST(Pooling, RandomIsTheInitializationOfTheSmallerModel) {
       << "neither the source nor the order of calls matters";
   EXPECT_FALSE(bitwise_equal(key, value)) << "the name does";
 
-  Parameter fresh =
+  const Parameter fresh =
       replicated_parameter(kWeight, key.shape(), 0, {Initialization::Kind::kNormal, 0.02});
-  fresh.value = Tensor::empty(key.shape(), DType::kF32);
-  initialize(fresh, 77);
-  EXPECT_TRUE(bitwise_equal(key, fresh.value));
+  EXPECT_TRUE(bitwise_equal(key, initial_value(fresh, 77, DType::kF32)));
 
   const Tensor bias = random_tensor({kHeads * kHeadDim}, DType::kF32, "bias");
   EXPECT_EQ(testing::max_abs(pool_key_values(kBias, bias, random)), 0) << "biases begin at zero";

@@ -20,7 +20,7 @@ TEST_P(LayerGradients, BlockInputAndParameters) {
   const auto solo = make_solo_communicator();
   TensorParallel parallel(*solo, false);
   // Layer 0: the first of an alternating pattern slides its window.
-  TransformerBlock block(config, 0, parallel, DType::kF64);
+  TransformerBlock block(config, 0, parallel, DType::kF64, Device::kCpu);
   std::vector<Parameter*> parameters;
   block.collect_parameters(parameters);
   ParameterStore store(parameters, DType::kF64, Device::kCpu);
@@ -33,15 +33,22 @@ TEST_P(LayerGradients, BlockInputAndParameters) {
   }
 
   Tensor x = testing::random_tensor({kBatch * kLength, config.hidden_size}, DType::kF64, "x");
+  Tensor branch = testing::random_tensor(x.shape(), DType::kF64, "branch");
   const Tensor dy = testing::random_tensor(x.shape(), DType::kF64, "dy");
+  const auto forward = [&](TransformerBlock::Saved& saved) {
+    const ResidualStream y = block.forward({x, branch.clone()}, sequences, saved);
+    return testing::weighted_sum(y.x, dy) + testing::weighted_sum(y.branch, dy);
+  };
   const auto loss = [&] {
     TransformerBlock::Saved saved;
-    return testing::weighted_sum(block.forward(x, sequences, saved), dy);
+    return forward(saved);
   };
   TransformerBlock::Saved saved;
-  block.forward(x, sequences, saved);
+  forward(saved);
+  const Tensor dx = block.backward(dy, sequences, saved);
   GradientCheck check;
-  check.add("x", x, block.backward(dy, sequences, saved));
+  check.add("x", x, dx);
+  check.add("branch", branch, dx);
   for (Parameter* parameter : parameters) {
     check.add(parameter->name, parameter->value, parameter->grad);
   }
@@ -71,15 +78,15 @@ TEST_P(EndGradients, EmbeddingNormAndHead) {
 
   Model::Saved saved;
   const Tensor h = model.forward(ids, kBatch, saved);
-  Tensor dh;
-  const double value = model.output_loss().loss_and_gradient(h, targets, kWeight, dh);
+  Tensor value = Tensor::zeros({1}, DType::kF64), dh;
+  model.output_loss().loss_and_gradient(h, targets, kWeight, value, dh);
   model.backward(dh, saved);
 
   const auto loss = [&] {
     const Tensor losses = model.output_loss().losses(model.infer(ids, kBatch), targets);
     return kWeight * testing::weighted_sum(losses, testing::ones(losses.shape()));
   };
-  EXPECT_NEAR(loss(), value, 1e-12);
+  EXPECT_NEAR(loss(), value.data<double>()[0], 1e-12);
   GradientCheck check;
   for (Parameter* parameter : model.parameters()) {
     check.add(parameter->name, valid_part(*parameter, parameter->value),

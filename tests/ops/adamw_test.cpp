@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <limits>
 
 #include "tests/support/op_inputs.h"
 
@@ -10,6 +11,15 @@ namespace polyhead::ops {
 namespace {
 
 constexpr double kTolerance[] = {1e-14, 1e-6};  // f64, f32
+
+Tensor no_rounding;  // the CPU's values need no second form
+
+Tensor scalars_of(const AdamwOptions& options, double learning_rate, std::int64_t update,
+                  double gradient_scale) {
+  Tensor scalars = adamw_scalars(options, learning_rate, update);
+  scalars.data<double>()[kGradientScale] = gradient_scale;
+  return scalars;
+}
 
 TEST(Adamw, FollowsTheFormulaOverSteps) {
   constexpr std::int64_t kSize = 1003;
@@ -20,19 +30,20 @@ TEST(Adamw, FollowsTheFormulaOverSteps) {
     for (std::size_t i = 0; i < kSize; ++i) {
       value_wanted[i] = testing::at(value, 0, static_cast<std::int64_t>(i));
     }
-    AdamwStep step{.learning_rate = 0.01, .weight_decay = 0.1, .gradient_scale = 0.3};
-    for (step.step = 1; step.step <= 5; ++step.step) {
-      const Tensor grad = testing::random_tensor({kSize}, dtype, fmt::format("grad {}", step.step));
-      adamw(grad, step, value, m, v);
-      const auto t = static_cast<double>(step.step);
+    constexpr double kRate = 0.01, kScale = 0.3;
+    const AdamwOptions options{.weight_decay = 0.1};
+    for (std::int64_t update = 1; update <= 5; ++update) {
+      const Tensor grad = testing::random_tensor({kSize}, dtype, fmt::format("grad {}", update));
+      adamw(grad, options, scalars_of(options, kRate, update, kScale), value, m, v, no_rounding);
+      const auto t = static_cast<double>(update);
       for (std::size_t i = 0; i < kSize; ++i) {
-        const double g = 0.3 * testing::at(grad, 0, static_cast<std::int64_t>(i));
-        m_wanted[i] = step.beta1 * m_wanted[i] + (1 - step.beta1) * g;
-        v_wanted[i] = step.beta2 * v_wanted[i] + (1 - step.beta2) * g * g;
-        const double m_hat = m_wanted[i] / (1 - std::pow(step.beta1, t));
-        const double v_hat = v_wanted[i] / (1 - std::pow(step.beta2, t));
-        value_wanted[i] -= step.learning_rate * (m_hat / (std::sqrt(v_hat) + step.epsilon) +
-                                                 step.weight_decay * value_wanted[i]);
+        const double g = kScale * testing::at(grad, 0, static_cast<std::int64_t>(i));
+        m_wanted[i] = options.beta1 * m_wanted[i] + (1 - options.beta1) * g;
+        v_wanted[i] = options.beta2 * v_wanted[i] + (1 - options.beta2) * g * g;
+        const double m_hat = m_wanted[i] / (1 - std::pow(options.beta1, t));
+        const double v_hat = v_wanted[i] / (1 - std::pow(options.beta2, t));
+        value_wanted[i] -= kRate * (m_hat / (std::sqrt(v_hat) + options.epsilon) +
+                                    options.weight_decay * value_wanted[i]);
       }
     }
     const auto expect_close = [&](const Tensor& got, const std::vector<double>& wanted) {
@@ -49,8 +60,9 @@ TEST(Adamw, FollowsTheFormulaOverSteps) {
 TEST(Adamw, ZeroGradientsOfFreshMomentsOnlyDecay) {
   Tensor value = testing::filled({5}, DType::kF32, 2), m = testing::filled({5}, DType::kF32, 0);
   Tensor v = m.clone();
-  const AdamwStep step{.learning_rate = 0.5, .weight_decay = 0.25};
-  adamw(testing::filled({5}, DType::kF32, 0), step, value, m, v);
+  const AdamwOptions options{.weight_decay = 0.25};
+  adamw(testing::filled({5}, DType::kF32, 0), options, adamw_scalars(options, 0.5, 1), value, m, v,
+        no_rounding);
   EXPECT_EQ(testing::at(value, 0, 4), 1.75);
 }
 
@@ -60,16 +72,29 @@ TEST(Adamw, BitsDoNotDependOnThreads) {
     Tensor value = testing::random_tensor({40003}, DType::kF32, "value");
     Tensor m = testing::filled({40003}, DType::kF32, 0.1),
            v = testing::filled({40003}, DType::kF32, 0.2);
-    adamw(grad, AdamwStep{.learning_rate = 0.01, .step = 3}, value, m, v);
+    adamw(grad, {}, adamw_scalars({}, 0.01, 3), value, m, v, no_rounding);
     return std::vector<Tensor>{value, m, v};
   });
 }
 
-TEST(Adamw, RefusesStridedMemoryAndStepZero) {
+TEST(Adamw, ANanScaleChangesNothing) {
+  const auto filled = [](double number) { return testing::filled({7}, DType::kF32, number); };
+  Tensor value = filled(2), m = filled(0.5), v = filled(0.25);
+  const AdamwOptions options{.weight_decay = 0.25};
+  constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
+  adamw(filled(1), options, scalars_of(options, 0.5, 3, kNan), value, m, v, no_rounding);
+  EXPECT_TRUE(testing::bitwise_equal(value, filled(2)));
+  EXPECT_TRUE(testing::bitwise_equal(m, filled(0.5)));
+  EXPECT_TRUE(testing::bitwise_equal(v, filled(0.25)));
+}
+
+TEST(Adamw, RefusesStridedMemoryScalarsOfOtherSizesAndUpdateZero) {
   Tensor x = Tensor::zeros({4, 4}, DType::kF32), slice = x.column_slice(0, 2);
   Tensor m = Tensor::zeros({4, 2}, DType::kF32);
-  EXPECT_THROW(adamw(m, AdamwStep{}, slice, m, m), std::logic_error);
-  EXPECT_THROW(adamw(m, AdamwStep{.step = 0}, m, m, m), std::logic_error);
+  const Tensor scalars = adamw_scalars({}, 0.1, 1);
+  EXPECT_THROW(adamw(m, {}, scalars, slice, m, m, no_rounding), std::logic_error);
+  EXPECT_THROW(adamw(m, {}, scalars.row_slice(0, 2), m, m, m, no_rounding), std::logic_error);
+  EXPECT_THROW(adamw_scalars({}, 0.1, 0), std::logic_error);
 }
 
 }  // namespace

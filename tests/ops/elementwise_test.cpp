@@ -107,18 +107,63 @@ TEST(Softcap, Gradients) {
   });
 }
 
-TEST_P(Elementwise, SumSquares) {
+Tensor scalar(double value) {
+  return testing::filled({1}, DType::kF64, value);
+}
+
+double value_of(const Tensor& scalar) {
+  return scalar.data<double>()[0];
+}
+
+TEST_P(Elementwise, SumsAreAdded) {
   for (const Tensor& x :
        {strided_random(31, 77, dtype_, "x"), random_tensor({10007}, dtype_, "flat")}) {
-    double expected = 0;
+    double sum = 0, sum_squares = 0;
     for (std::int64_t row = 0; row < x.rows(); ++row) {
-      for (std::int64_t col = 0; col < x.cols(); ++col) expected += std::pow(at(x, row, col), 2);
+      for (std::int64_t col = 0; col < x.cols(); ++col) {
+        sum += at(x, row, col);
+        sum_squares += std::pow(at(x, row, col), 2);
+      }
     }
-    EXPECT_NEAR(sum_squares(x), expected, 1e-13 * expected);
+    Tensor total = scalar(3), squares = scalar(5);
+    add_sum(-0.25, x, total);
+    EXPECT_NEAR(value_of(total), 3 - 0.25 * sum, 1e-13 * sum_squares);
+    add_sum_squares(x, squares);
+    EXPECT_NEAR(value_of(squares), 5 + sum_squares, 1e-13 * sum_squares);
   }
   // Squares beyond the range of f32.
-  EXPECT_DOUBLE_EQ(sum_squares(testing::filled({2}, dtype_, std::ldexp(1, 100))),
-                   std::ldexp(1, 201));
+  Tensor squares = scalar(0);
+  add_sum_squares(testing::filled({2}, dtype_, std::ldexp(1, 100)), squares);
+  EXPECT_DOUBLE_EQ(value_of(squares), std::ldexp(1, 201));
+}
+
+TEST_P(Elementwise, SumsKeepWhatIsNotFinite) {
+  for (const double bad :
+       {std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity()}) {
+    Tensor x = random_tensor({77}, dtype_, "x"), sum = scalar(0), squares = scalar(0);
+    dispatch_cpu_float(dtype_, [&]<class T>() { x.data<T>()[70] = static_cast<T>(bad); });
+    add_sum(1, x, sum);
+    add_sum_squares(x, squares);
+    EXPECT_FALSE(std::isfinite(value_of(sum)));
+    EXPECT_FALSE(std::isfinite(value_of(squares)));
+  }
+}
+
+TEST(ClipScale, LimitsTheNorm) {
+  const auto clip = [](double squares, double max_norm) {
+    Tensor scale = scalar(-1);
+    clip_scale(scalar(squares), max_norm, scale);
+    return value_of(scale);
+  };
+  EXPECT_DOUBLE_EQ(clip(16, 1), 1 / (4 + 1e-6));
+  EXPECT_EQ(clip(16, 5), 1);
+  EXPECT_EQ(clip(16, 0), 1);  // no limit
+  EXPECT_EQ(clip(0, 1), 1);
+  constexpr double kInfinity = std::numeric_limits<double>::infinity();
+  for (const double bad : {kInfinity, std::numeric_limits<double>::quiet_NaN()}) {
+    EXPECT_TRUE(std::isnan(clip(bad, 1))) << bad;
+    EXPECT_TRUE(std::isnan(clip(bad, 0))) << bad;
+  }
 }
 
 TEST_P(Elementwise, AllFinite) {
@@ -138,10 +183,11 @@ TEST_P(Elementwise, AllFinite) {
 TEST(ElementwiseThreads, BitsDoNotDependOnThem) {
   const Tensor dy = random_tensor({1003, 77}, DType::kF32, "dy");
   testing::expect_same_with_any_threads([&] {
-    Tensor dbias = Tensor::zeros({77}, DType::kF32), norm = Tensor::empty({1}, DType::kF64);
+    Tensor dbias = Tensor::zeros({77}, DType::kF32), sum = scalar(0), squares = scalar(0);
     bias_backward(dy, dbias);
-    norm.data<double>()[0] = sum_squares(dy);
-    return std::vector<Tensor>{dbias, norm};
+    add_sum(1, dy, sum);
+    add_sum_squares(dy, squares);
+    return std::vector<Tensor>{dbias, sum, squares};
   });
 }
 

@@ -14,7 +14,7 @@ struct Reference {
   double value, m = 0, v = 0;
   int t = 0;
 
-  void step(double g, double rate, double decay, const AdamWOptions& o) {
+  void step(double g, double rate, double decay, const ops::AdamwOptions& o) {
     ++t;
     m = o.beta1 * m + (1 - o.beta1) * g;
     v = o.beta2 * v + (1 - o.beta2) * g * g;
@@ -24,6 +24,12 @@ struct Reference {
   }
 };
 
+Tensor scale(double factor) {
+  Tensor scale = Tensor::empty({1}, DType::kF64);
+  scale.data<double>()[0] = factor;
+  return scale;
+}
+
 TEST(AdamW, DecaysOnlyWhatDecays) {
   Parameter matrix = replicated_parameter("matrix", {3, 7}, 0, {});
   Parameter norm = replicated_parameter("norm", {5}, 0, {});
@@ -31,7 +37,7 @@ TEST(AdamW, DecaysOnlyWhatDecays) {
   matrix.decays = last.decays = true;
   ParameterStore store({&matrix, &norm, &last}, DType::kF64, Device::kCpu);
   store.initialize(3);
-  const AdamWOptions options{.beta1 = 0.8, .beta2 = 0.9, .epsilon = 1e-3, .weight_decay = 0.5};
+  const ops::AdamwOptions options{.beta1 = 0.8, .beta2 = 0.9, .epsilon = 1e-3, .weight_decay = 0.5};
   AdamW optimizer(store, options);
 
   std::vector<Reference> references;
@@ -51,7 +57,7 @@ TEST(AdamW, DecaysOnlyWhatDecays) {
                                 parameter->decays ? 0.5 : 0, options);
       }
     }
-    optimizer.step(0.01 * step, 0.25);
+    optimizer.step(0.01 * step, scale(0.25));
   }
   EXPECT_EQ(optimizer.updates(), 3);
   std::size_t next = 0;
@@ -68,7 +74,7 @@ TEST(AdamW, GoesOnBitwiseFromItsState) {
     for (int step = first; step < first + steps; ++step) {
       parameter.grad.copy_from(
           testing::random_tensor(parameter.global_shape, DType::kF32, fmt::format("g{}", step)));
-      optimizer.step(1e-2, 1.0);
+      optimizer.step(1e-2, scale(1.0));
     }
   };
   Parameter whole = replicated_parameter("w", {11, 3}, 0, {}), part = whole, rest = whole;

@@ -65,7 +65,7 @@ same_weights() { cmp <(weights undisturbed) <(weights "$1") || failed "$1 has ot
 start undisturbed "${two_ranks[@]}"
 ends_with 0
 for text in 'model: GQA' 'parameters: ' 'memory per rank: ' 'ranks: 2 = 2 data-parallel x 1' \
-  'BLAS: .*peak of all ranks' 'rank 1: 1 threads on processors' 'share_of_peak'; do
+  'computes in f32 by .*peak of all ranks' 'rank 1: 1 threads on processors' 'share_of_peak'; do
   [ "$(notes undisturbed "$text")" -gt 0 ] || failed "no '$text' in the log"
 done
 
@@ -100,7 +100,7 @@ second_ends_at_once() { # SIGNAL PROGRAM...
   more=(--set training.global_batch_size=200000)
   start "twice_$signal" "$@"
   more=()
-  await "twice_$signal" 'BLAS: '
+  await "twice_$signal" 'computes in '
   kill -s "$signal" "$pid"
   sleep 1
   kill -0 "$pid" 2> /dev/null || failed "the first $signal did not wait for the end of the step"

@@ -50,6 +50,7 @@ class ForgetfulCommunicator final : public Communicator {
   std::vector<std::string> all_gather_strings(const std::string& mine) const override {
     return inner_.all_gather_strings(mine);
   }
+  void connect_devices() const override { inner_.connect_devices(); }
   std::unique_ptr<Communicator> split(int color) const override {
     return std::make_unique<ForgetfulCommunicator>(inner_.split(color),
                                                    Omission{.all_reduce = omission_.replica_sets,

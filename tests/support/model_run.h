@@ -14,7 +14,7 @@
 #include "framework/ops/elementwise.h"
 #include "framework/parameters/parameter_store.h"
 #include "layers/model.h"
-#include "tests/support/compare.h"
+#include "tests/support/cuda.h"
 
 namespace polyhead::testing {
 
@@ -35,6 +35,7 @@ struct RunShape {
   DType dtype = DType::kF64;
   bool sequence_parallel = false;
   Recompute recompute = Recompute::kNone;
+  Device device = Device::kCpu;
 };
 
 // Whole tensors by name: "loss", "hidden", "dhidden" and the gradient of every parameter.
@@ -54,8 +55,9 @@ class RunResult {
   // How far this rank's gradients are from the owners', relative to the largest of each.
   double copy_error() const { return copy_error_; }
 
-  // The largest relative error over all tensors, floored by 1e-3 of the largest gradient.
-  double error_against(const RunResult& reference, std::string* worst = nullptr) const {
+  // The largest relative error over all tensors, floored by a share of the largest gradient.
+  double error_against(const RunResult& reference, std::string* worst = nullptr,
+                       double floor = 1e-3) const {
     constexpr double kInfinite = std::numeric_limits<double>::infinity();
     if (tensors_.size() != reference.tensors_.size()) return kInfinite;
     double error = 0;
@@ -64,7 +66,7 @@ class RunResult {
       const double here =
           found == tensors_.end()
               ? kInfinite
-              : relative_error(found->second, tensor, 1e-3 * reference.largest_gradient_);
+              : relative_error(found->second, tensor, floor * reference.largest_gradient_);
       if (here >= error && worst != nullptr) *worst = name;
       error = std::max(error, here);
     }
@@ -89,7 +91,7 @@ inline Tensor held_part(const Parameter& parameter, const Tensor& whole) {
 inline Tensor whole_gradient(const Parameter& parameter, const Communicator& communicator) {
   Tensor mine = Tensor::zeros(parameter.global_shape, parameter.grad.dtype());
   if (parameter.owner) {
-    held_part(parameter, mine).copy_from(valid_part(parameter, parameter.grad));
+    held_part(parameter, mine).copy_from(to_host(valid_part(parameter, parameter.grad)));
   }
   const std::int64_t size = mine.numel();
   Tensor all = Tensor::empty_like(mine, {communicator.size() * size});
@@ -102,17 +104,20 @@ inline Tensor whole_gradient(const Parameter& parameter, const Communicator& com
 }
 
 // Weights of norms begin as ones and biases as zeros: then one taken for another would not show.
-inline void scatter_vectors(const std::vector<Parameter*>& parameters) {
-  for (Parameter* parameter : parameters) {
-    if (parameter->global_shape.rank() != 1) continue;
-    Tensor value = valid_part(*parameter, parameter->value);
+inline void scatter_vectors(ParameterStore& store) {
+  for (const Segment& segment : store.segments()) {
+    const Parameter& parameter = *segment.parameter;
+    if (parameter.global_shape.rank() != 1) continue;
+    const Tensor host = store.view(store.masters(), segment).to(Device::kCpu).clone();
+    Tensor value = valid_part(parameter, host);
     dispatch_cpu_float(value.dtype(), [&]<class T>() {
       for (std::int64_t i = 0; i < value.numel(); ++i) {
-        const auto index = static_cast<std::uint64_t>(parameter->shard_begin + i);
+        const auto index = static_cast<std::uint64_t>(parameter.shard_begin + i);
         value.data<T>()[i] +=
-            static_cast<T>(0.4 * uniform(5, stream_id(parameter->name), index) - 0.2);
+            static_cast<T>(0.4 * uniform(5, stream_id(parameter.name), index) - 0.2);
       }
     });
+    store.set_value(segment, host);
   }
 }
 
@@ -120,10 +125,10 @@ inline void scatter_vectors(const std::vector<Parameter*>& parameters) {
 inline RunResult run_model(const ModelConfig& config, const RunShape& shape,
                            const Communicator& communicator) {
   TensorParallel parallel(communicator, shape.sequence_parallel);
-  Model model(config, shape.length, parallel, shape.dtype, shape.recompute);
-  ParameterStore store(model.parameters(), shape.dtype, Device::kCpu);
+  Model model(config, shape.length, parallel, shape.dtype, shape.recompute, shape.device);
+  ParameterStore store(model.parameters(), shape.dtype, shape.device);
   store.initialize(5);
-  scatter_vectors(model.parameters());
+  scatter_vectors(store);
   const std::int64_t tokens = shape.batch * shape.length;
   // No id occurs twice, so each row of an untied embedding's gradient is a row of dx: the gradient
   // of the first block's input is compared without a name of its own.
@@ -135,25 +140,24 @@ inline RunResult run_model(const ModelConfig& config, const RunShape& shape,
   targets.data<std::int32_t>()[3] = -1;
 
   Model::Saved saved;
-  const Tensor hidden = model.forward(ids, shape.batch, saved);
-  Tensor dhidden;
-  const double loss = model.output_loss().loss_and_gradient(
-      hidden, targets, 1.0 / static_cast<double>(tokens - 1), dhidden);
+  const Tensor hidden = model.forward(ids.to(shape.device), shape.batch, saved);
+  Tensor loss = Tensor::zeros({1}, DType::kF64, shape.device), dhidden;
+  model.output_loss().loss_and_gradient(hidden, targets.to(shape.device),
+                                        1.0 / static_cast<double>(tokens - 1), loss, dhidden);
   model.backward(dhidden, saved);
   for (Parameter* parameter : model.parameters()) {
     if (parameter->partial_over) parameter->partial_over->all_reduce(parameter->grad);
   }
 
   RunResult result;
-  Tensor scalar = Tensor::empty({1}, DType::kF64);
-  scalar.data<double>()[0] = loss;
-  result.put("loss", scalar);
-  result.put("hidden", parallel.enter(hidden));
-  result.put_gradient("dhidden", parallel.enter(dhidden));
+  result.put("loss", to_host(loss));
+  result.put("hidden", to_host(parallel.enter(hidden)));
+  result.put_gradient("dhidden", to_host(parallel.enter(dhidden)));
   for (const Parameter* parameter : model.parameters()) {
     const Tensor whole = whole_gradient(*parameter, communicator);
     result.put_gradient(parameter->name, whole);
-    result.compare_copy(valid_part(*parameter, parameter->grad), held_part(*parameter, whole));
+    result.compare_copy(to_host(valid_part(*parameter, parameter->grad)),
+                        held_part(*parameter, whole));
   }
   return result;
 }

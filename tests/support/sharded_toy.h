@@ -25,9 +25,7 @@ class ShardedToy {
   // Fills a flat buffer with numbers that depend on (seed, name, global index) alone.
   void fill(Tensor flat, std::uint64_t seed) const {
     for (const Segment& segment : store_.segments()) {
-      Parameter parameter = *segment.parameter;
-      parameter.value = store_.view(flat, segment);
-      initialize(parameter, seed);
+      store_.view(flat, segment).copy_from(initial_value(*segment.parameter, seed, flat.dtype()));
     }
   }
 

@@ -1,0 +1,15 @@
+// What flows from one sub-layer to the next.
+#pragma once
+
+#include "framework/tensor.h"
+
+namespace polyhead {
+
+// The hidden state x + branch: the output of the last sub-layer is added by the norm in front of
+// the next one, in the pass that reads it anyway.
+struct ResidualStream {
+  Tensor x;       // (N, D)
+  Tensor branch;  // (N, D), or empty
+};
+
+}  // namespace polyhead

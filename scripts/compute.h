@@ -1,0 +1,19 @@
+// Where and in which type a run computes, from the configuration and the machine.
+#pragma once
+
+#include "framework/device.h"
+#include "framework/dtype.h"
+#include "scripts/train_config.h"
+
+namespace polyhead {
+
+struct Compute {
+  Device device = Device::kCpu;
+  DType dtype = DType::kF32;  // of activations and of the weights that products read
+};
+
+// device auto is CUDA where the binary and the machine have it, precision auto bf16 on CUDA and
+// fp32 on the CPU. Throws Error if the configured device is missing. Takes the rank's device.
+Compute choose_compute(const TrainingConfig& config);
+
+}  // namespace polyhead
