@@ -1,0 +1,106 @@
+#include "framework/comm/nccl_group.h"
+
+#include <nccl.h>
+
+#include <array>
+#include <cstdlib>
+#include <cstring>
+#include <set>
+
+#include "framework/cuda/check.h"
+#include "framework/cuda/context.h"
+#include "framework/error.h"
+#include "framework/run/processors.h"
+
+namespace polyhead {
+namespace {
+
+void check(ncclResult_t result, const char* call) {
+  if (result == ncclSuccess) return;
+  fail("NCCL: {} in {}; NCCL_DEBUG=INFO tells more", ncclGetErrorString(result), call);
+}
+
+ncclDataType_t type_of(DType dtype) {
+  switch (dtype) {
+    case DType::kF64:
+      return ncclFloat64;
+    case DType::kF32:
+      return ncclFloat32;
+    case DType::kBf16:
+      return ncclBfloat16;
+    case DType::kI32:
+      return ncclInt32;
+  }
+  return ncclInt8;
+}
+
+std::size_t count_of(std::int64_t count) {
+  return static_cast<std::size_t>(count);
+}
+
+// The device's host and its place there; NCCL takes ranks of different NCCL_HOSTID for strangers.
+std::string device_name() {
+  std::array<char, 64> bus{};
+  int device = 0;
+  POLYHEAD_CUDA(cudaGetDevice(&device));
+  POLYHEAD_CUDA(cudaDeviceGetPCIBusId(bus.data(), static_cast<int>(bus.size()), device));
+  const char* const host = std::getenv("NCCL_HOSTID");
+  return fmt::format("{} {}", host == nullptr ? host_name() : host, bus.data());
+}
+
+}  // namespace
+
+struct NcclGroup::State {
+  ncclComm_t comm = nullptr;
+};
+
+bool NcclGroup::usable(const Communicator& group) {
+  const std::vector<std::string> devices = group.all_gather_strings(device_name());
+  return std::set<std::string>(devices.begin(), devices.end()).size() == devices.size();
+}
+
+NcclGroup::NcclGroup(const Communicator& group) : state_(std::make_unique<State>()) {
+  ncclUniqueId id;
+  std::string message;
+  if (group.rank() == 0) {
+    check(ncclGetUniqueId(&id), "ncclGetUniqueId");
+    message.assign(id.internal, sizeof(id.internal));
+  }
+  message = group.all_gather_strings(message).front();
+  std::memcpy(id.internal, message.data(), sizeof(id.internal));
+  check(ncclCommInitRank(&state_->comm, group.size(), id, group.rank()), "ncclCommInitRank");
+}
+
+NcclGroup::~NcclGroup() {
+  // A group that ends by an exception must not wait for ranks that will never come.
+  if (state_->comm != nullptr) ncclCommAbort(state_->comm);
+}
+
+void NcclGroup::all_reduce(void* data, DType dtype, std::int64_t count, Reduction reduction) const {
+  check(ncclAllReduce(data, data, count_of(count), type_of(dtype),
+                      reduction == Reduction::kSum ? ncclSum : ncclMax, state_->comm,
+                      cuda::Context::instance().stream()),
+        "ncclAllReduce");
+}
+
+void NcclGroup::all_gather(const void* part, DType dtype, std::int64_t part_count,
+                           void* whole) const {
+  check(ncclAllGather(part, whole, count_of(part_count), type_of(dtype), state_->comm,
+                      cuda::Context::instance().stream()),
+        "ncclAllGather");
+}
+
+void NcclGroup::reduce_scatter(const void* whole, DType dtype, std::int64_t part_count,
+                               void* part) const {
+  check(ncclReduceScatter(whole, part, count_of(part_count), type_of(dtype), ncclSum, state_->comm,
+                          cuda::Context::instance().stream()),
+        "ncclReduceScatter");
+}
+
+void NcclGroup::broadcast(void* data, DType dtype, std::int64_t count, int root) const {
+  check(ncclBroadcast(data, data, count_of(count), type_of(dtype), root, state_->comm,
+                      cuda::Context::instance().stream()),
+        "ncclBroadcast");
+}
+
+}  // namespace polyhead

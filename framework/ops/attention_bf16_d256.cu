@@ -1,0 +1,3 @@
+#include "framework/ops/attention_bf16_launch.cuh"
+
+POLYHEAD_ATTENTION_INSTANCE(d256, 256, 256)

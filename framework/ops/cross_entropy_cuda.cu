@@ -1,0 +1,219 @@
+#include <limits>
+
+#include "framework/cuda/math.cuh"
+#include "framework/cuda/packs.cuh"
+#include "framework/cuda/reduce.cuh"
+#include "framework/ops/kernels.h"
+
+namespace polyhead::ops::kernel {
+namespace {
+
+using cuda::Pack;
+
+constexpr int kThreads = 512;  // of a block, which has one row
+constexpr int kBatch = 4;      // packs that a thread loads at once
+
+// A row of any address and width: packs at 16-byte borders, and the few elements around them.
+template <class T>
+class Row {
+ public:
+  static constexpr int kSize = Pack<T>::kSize;
+
+  __device__ __forceinline__ Row(const T* row, int columns) : row_(row), columns_(columns) {
+    const auto beyond_border = static_cast<int>(reinterpret_cast<std::uintptr_t>(row) % 16);
+    head_ = min((16 - beyond_border) % 16 / static_cast<int>(sizeof(T)), columns);
+    packs_ = (columns - head_) / kSize;
+  }
+
+  // Calls visit(column, pack) for all whole packs, of which each thread loads several before it
+  // visits the first, and single(column) for the other elements.
+  template <class Visit, class Single>
+  __device__ __forceinline__ void for_each(const Visit& visit, const Single& single) const {
+    const T* const packs = row_ + head_;
+    for (int first = static_cast<int>(threadIdx.x); first < packs_; first += kBatch * kThreads) {
+      Pack<T> batch[kBatch];
+#pragma unroll
+      for (int k = 0; k < kBatch; ++k) {
+        const int pack = first + k * kThreads;
+        if (pack < packs_) batch[k] = cuda::load_pack<T, kSize>(packs + pack * kSize);
+      }
+#pragma unroll
+      for (int k = 0; k < kBatch; ++k) {
+        const int pack = first + k * kThreads;
+        if (pack < packs_) visit(head_ + pack * kSize, batch[k]);
+      }
+    }
+    const int place = static_cast<int>(threadIdx.x);
+    const int column = place < head_ ? place : place + packs_ * kSize;
+    if (column < columns_) single(column);
+  }
+
+ private:
+  const T* row_;
+  int columns_, head_, packs_;
+};
+
+// Of the elements one thread has seen. The sum is rescaled where the maximum rises (Milakov and
+// Gimelshein 2018). fmaxf skips a NaN, which reaches the sum instead.
+template <class T>
+class Softmax {
+ public:
+  template <int kCount>
+  __device__ __forceinline__ void add(const float (&logits)[kCount]) {
+    float raised = maximum_;
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) raised = fmaxf(raised, logits[i]);
+    // While all are -inf, their distance from the maximum is not a number: exp(-inf - 0) is 0.
+    const float origin = raised == -kInfinity ? 0.0f : raised;
+    sum_ *= cuda::exponential<T>(maximum_ - origin);
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) sum_ += cuda::exponential<T>(logits[i] - origin);
+    maximum_ = raised;
+  }
+
+  // Of all threads of the block.
+  __device__ __forceinline__ float2 reduce() const {
+    __shared__ float scratch[kThreads / cuda::kWarpSize];
+    const auto larger = [](float a, float b) { return fmaxf(a, b); };
+    const float maximum = cuda::block_reduce(maximum_, larger, -kInfinity, scratch);
+    const float part = maximum_ == maximum ? sum_ : sum_ * cuda::exponential<T>(maximum_ - maximum);
+    return {maximum, cuda::block_reduce(part, cuda::Sum{}, 0.0f, scratch)};
+  }
+
+ private:
+  static constexpr float kInfinity = std::numeric_limits<float>::infinity();
+
+  float maximum_ = -kInfinity;
+  float sum_ = 0;  // of exp(logit - maximum)
+};
+
+template <class T>
+__global__ void __launch_bounds__(kThreads)
+    statistics_kernel(const T* logits, std::int64_t stride, const std::int32_t* targets,
+                      std::int64_t first_id, int valid_columns, float* statistics,
+                      std::int64_t statistics_stride) {
+  const std::int64_t token = blockIdx.x;
+  const T* const row = logits + token * stride;
+  float target_logit = 0;
+  if (threadIdx.x == 0) {
+    const std::int32_t target = targets[token];
+    const std::int64_t column = target - first_id;
+    if (target >= 0 && column >= 0 && column < valid_columns) {
+      target_logit = cuda::to_float(row[column]);
+    }
+  }
+  Softmax<T> softmax;
+  Row<T>(row, valid_columns)
+      .for_each(
+          [&](int, const Pack<T>& pack) {
+            float values[Pack<T>::kSize];
+#pragma unroll
+            for (int i = 0; i < Pack<T>::kSize; ++i) values[i] = pack[i];
+            softmax.add(values);
+          },
+          [&](int column) {
+            const float value[1] = {cuda::to_float(row[column])};
+            softmax.add(value);
+          });
+  const float2 result = softmax.reduce();
+  if (threadIdx.x > 0) return;
+  float* const to = statistics + token * statistics_stride;
+  to[0] = result.x;
+  to[1] = result.y;
+  to[2] = target_logit;
+}
+
+// loss = (maximum - target logit) + log(sum): the difference of two large numbers comes first, so
+// that f32 is enough.
+__global__ void combine_kernel(const float* gathered, std::int64_t ranks, std::int64_t tokens,
+                               const std::int32_t* targets, float* losses, float* lse) {
+  const std::int64_t token = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+  if (token >= tokens) return;
+  float maximum = -std::numeric_limits<float>::infinity();
+  for (std::int64_t rank = 0; rank < ranks; ++rank) {
+    maximum = fmaxf(maximum, gathered[(rank * tokens + token) * 3]);
+  }
+  float sum = 0, target_logit = 0;
+  for (std::int64_t rank = 0; rank < ranks; ++rank) {
+    const float* const part = gathered + (rank * tokens + token) * 3;
+    sum += part[1] * expf(part[0] - maximum);
+    target_logit += part[2];
+  }
+  const float log_sum = logf(sum);
+  lse[token] = maximum + log_sum;
+  losses[token] = targets[token] < 0 ? 0.0f : (maximum - target_logit) + log_sum;
+}
+
+template <class T>
+__global__ void __launch_bounds__(kThreads)
+    backward_kernel(const std::int32_t* targets, const float* lse, std::int64_t first_id,
+                    int valid_columns, float weight, T* logits, std::int64_t stride, int columns) {
+  // The last rows first: the pass over the statistics has left those in the cache.
+  const std::int64_t token = gridDim.x - 1 - blockIdx.x;
+  T* const row = logits + token * stride;
+  const std::int32_t target = targets[token];
+  const bool ignored = target < 0;
+  const std::int64_t target_column = target - first_id;
+  const float log_denominator = lse[token];
+  const auto gradient = [&](float logit, int column) {
+    const float probability = cuda::exponential<T>(logit - log_denominator) * weight;
+    const float result = column == target_column ? probability - weight : probability;
+    return ignored || column >= valid_columns ? 0.0f : result;
+  };
+  Row<T>(row, columns)
+      .for_each(
+          [&](int column, const Pack<T>& pack) {
+            Pack<T> result;
+            result.assign([&](int i) { return gradient(pack[i], column + i); });
+            cuda::store_pack(result, row + column);
+          },
+          [&](int column) {
+            row[column] = cuda::from_float<T>(gradient(cuda::to_float(row[column]), column));
+          });
+}
+
+}  // namespace
+
+template <>
+void CrossEntropy<Device::kCuda>::statistics(const Tensor& logits, const Tensor& targets,
+                                             std::int64_t first_id, std::int64_t valid_columns,
+                                             Tensor& statistics) {
+  if (logits.rows() == 0) return;
+  cuda::dispatch_float(logits.dtype(), [&]<class T>() {
+    statistics_kernel<T>
+        <<<static_cast<unsigned>(logits.rows()), kThreads, 0, cuda::Context::instance().stream()>>>(
+            logits.data<T>(), logits.row_stride(), targets.data<std::int32_t>(), first_id,
+            static_cast<int>(valid_columns), statistics.data<float>(), statistics.row_stride());
+    cuda::check_launch("cross_entropy_statistics");
+  });
+}
+
+template <>
+void CrossEntropy<Device::kCuda>::combine(const Tensor& gathered, const Tensor& targets,
+                                          Tensor& losses, Tensor& lse) {
+  const std::int64_t tokens = targets.numel();
+  if (tokens == 0) return;
+  constexpr int kTokensPerBlock = 128;
+  const auto blocks = static_cast<unsigned>((tokens + kTokensPerBlock - 1) / kTokensPerBlock);
+  combine_kernel<<<blocks, kTokensPerBlock, 0, cuda::Context::instance().stream()>>>(
+      gathered.data<float>(), gathered.shape()[0], tokens, targets.data<std::int32_t>(),
+      losses.data<float>(), lse.data<float>());
+  cuda::check_launch("cross_entropy_combine");
+}
+
+template <>
+void CrossEntropy<Device::kCuda>::backward(const Tensor& targets, const Tensor& lse,
+                                           std::int64_t first_id, std::int64_t valid_columns,
+                                           double weight, Tensor& logits) {
+  if (logits.rows() == 0) return;
+  cuda::dispatch_float(logits.dtype(), [&]<class T>() {
+    backward_kernel<T>
+        <<<static_cast<unsigned>(logits.rows()), kThreads, 0, cuda::Context::instance().stream()>>>(
+            targets.data<std::int32_t>(), lse.data<float>(), first_id,
+            static_cast<int>(valid_columns), static_cast<float>(weight), logits.data<T>(),
+            logits.row_stride(), static_cast<int>(logits.cols()));
+    cuda::check_launch("cross_entropy_backward");
+  });
+}
+
+}  // namespace polyhead::ops::kernel

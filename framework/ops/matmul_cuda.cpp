@@ -1,0 +1,61 @@
+#include <algorithm>
+#include <bit>
+
+#include "framework/cuda/check.h"
+#include "framework/cuda/context.h"
+#include "framework/cuda/gemm_choices.h"
+#include "framework/ops/kernels.h"
+
+namespace polyhead::ops::kernel {
+namespace {
+
+// No algorithm asks for more than 16 bytes, and fewer kinds of addresses mean fewer plans.
+int alignment_of(const Tensor& x) {
+  const int zeros = std::countr_zero(reinterpret_cast<std::uintptr_t>(x.raw()));
+  return 1 << std::min(zeros, 4);
+}
+
+// Of a single row, the distance to the next may be anything.
+std::int64_t stride_of(const Tensor& x) {
+  return x.rows() == 1 ? x.cols() : x.row_stride();
+}
+
+void set_zero(Tensor& x) {
+  const std::size_t element = size_of(x.dtype());
+  POLYHEAD_CUDA(cudaMemset2DAsync(x.raw(), static_cast<std::size_t>(stride_of(x)) * element, 0,
+                                  static_cast<std::size_t>(x.cols()) * element,
+                                  static_cast<std::size_t>(x.rows()),
+                                  cuda::Context::instance().stream()));
+}
+
+}  // namespace
+
+template <>
+void Matmul<Device::kCuda>::multiply(const Tensor& a, Transpose transpose_a, const Tensor& b,
+                                     Transpose transpose_b, Accumulate accumulate, Tensor& c) {
+  if (c.numel() == 0) return;
+  POLYHEAD_CHECK(a.dtype() == DType::kF32 || a.dtype() == DType::kBf16,
+                 "CUDA computes in f32 or bf16, not {}", name_of(a.dtype()));
+  const std::int64_t depth = transpose_a == Transpose::kYes ? a.rows() : a.cols();
+  if (depth == 0) {
+    if (accumulate == Accumulate::kNo) set_zero(c);
+    return;
+  }
+  cuda::multiply({.input = a.dtype(),
+                  .output = c.dtype(),
+                  .transpose_a = transpose_a == Transpose::kYes,
+                  .transpose_b = transpose_b == Transpose::kYes,
+                  .accumulate = accumulate == Accumulate::kYes,
+                  .rows = c.rows(),
+                  .columns = c.cols(),
+                  .depth = depth,
+                  .stride_a = stride_of(a),
+                  .stride_b = stride_of(b),
+                  .stride_c = stride_of(c),
+                  .alignment_a = alignment_of(a),
+                  .alignment_b = alignment_of(b),
+                  .alignment_c = alignment_of(c)},
+                 a.raw(), b.raw(), c.raw());
+}
+
+}  // namespace polyhead::ops::kernel
