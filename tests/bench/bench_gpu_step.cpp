@@ -1,0 +1,150 @@
+// Times whole training steps on one CUDA device: gradients of all micro-batches, clipping, AdamW.
+//
+//   bench_gpu_step tests/bench/steps/*.yaml [--steps 20] [--json FILE]
+//
+// Tokens are random. Wall time from step to step, the host waiting at the end of each; the median
+// of the steps behind five that warm up (algorithms are chosen then). MFU is over the 989 TFLOP/s
+// of dense bf16 on an H100 or H200.
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <chrono>
+#include <fstream>
+#include <vector>
+
+#include "framework/device_system.h"
+#include "framework/ops/elementwise.h"
+#include "framework/random.h"
+#include "layers/flops.h"
+#include "layers/model.h"
+#include "optim/gradients.h"
+#include "optim/optimizer.h"
+#include "scripts/compute.h"
+#include "scripts/train_config.h"
+
+namespace polyhead {
+namespace {
+
+constexpr double kPeakTeraflops = 989;
+constexpr int kWarmUpSteps = 5;
+
+Tensor random_tokens(std::int64_t count, std::int64_t vocabulary, std::uint64_t stream,
+                     Device device) {
+  Tensor tokens = Tensor::empty({count}, DType::kI32);
+  for (std::int64_t i = 0; i < count; ++i) {
+    tokens.data<std::int32_t>()[i] = static_cast<std::int32_t>(
+        uniform(7, stream, static_cast<std::uint64_t>(i)) * static_cast<double>(vocabulary));
+  }
+  return tokens.to(device);
+}
+
+class Step {
+ public:
+  explicit Step(const TrainConfig& config)
+      : compute_(choose_compute(config.training)),
+        sequences_(config.training.micro_batch_size),
+        micro_batches_(config.training.global_batch_size / sequences_),
+        solo_(make_solo_communicator()),
+        parallel_(*solo_, false),
+        model_(config.model, config.data.sequence_length, parallel_, compute_.dtype,
+               config.training.recompute, compute_.device),
+        store_(model_.parameters(), compute_.dtype, compute_.device),
+        optimizer_(store_, {.weight_decay = 0.1}) {
+    store_.initialize(1);
+    const std::int64_t tokens = sequences_ * config.data.sequence_length;
+    for (std::int64_t i = 0; i < micro_batches_; ++i) {
+      const auto stream = static_cast<std::uint64_t>(2 * i);
+      tokens_.push_back(random_tokens(tokens, *config.model.vocab_size, stream, compute_.device));
+      targets_.push_back(
+          random_tokens(tokens, *config.model.vocab_size, stream + 1, compute_.device));
+    }
+  }
+
+  // Returns the loss.
+  double run() {
+    const double weight = 1.0 / static_cast<double>(micro_batches_ * tokens_.front().numel());
+    store_.zero_grads();
+    Tensor loss = Tensor::zeros({1}, DType::kF64, compute_.device);
+    for (std::size_t i = 0; i < tokens_.size(); ++i) {
+      Model::Saved saved;
+      Tensor dh;
+      const Tensor h = model_.forward(tokens_[i], sequences_, saved);
+      model_.output_loss().loss_and_gradient(h, targets_[i], weight, loss, dh);
+      model_.backward(dh, saved);
+    }
+    const Tensor squares = squared_gradient_norm(store_, *solo_);
+    Tensor scale = Tensor::empty_like(squares);
+    ops::clip_scale(squares, 1.0, scale);
+    optimizer_.step(1e-4, scale);
+    return loss.to(Device::kCpu).data<double>()[0];
+  }
+
+  Device device() const { return compute_.device; }
+
+ private:
+  Compute compute_;
+  std::int64_t sequences_, micro_batches_;
+  std::unique_ptr<Communicator> solo_;
+  TensorParallel parallel_;
+  Model model_;
+  ParameterStore store_;
+  AdamW optimizer_;
+  std::vector<Tensor> tokens_, targets_;
+};
+
+std::string time_steps(const std::string& path, int steps) {
+  using Clock = std::chrono::steady_clock;
+  const TrainConfig config = load_train_config(path, {"training.device=cuda"}, 1);
+  Step step(config);
+  std::vector<double> seconds;
+  double loss = 0;
+  for (int i = 0; i < kWarmUpSteps + steps; ++i) {
+    const auto begin = Clock::now();
+    loss = step.run();
+    if (i >= kWarmUpSteps) {
+      seconds.push_back(std::chrono::duration<double>(Clock::now() - begin).count());
+    }
+  }
+  std::ranges::sort(seconds);
+  const double median = seconds[seconds.size() / 2];
+  const auto tokens =
+      static_cast<double>(config.training.global_batch_size * config.data.sequence_length);
+  const double teraflops =
+      tokens * 1e-12 / median * training_flops_per_token(config.model, config.data.sequence_length);
+  return fmt::format(
+      R"({{"case": "{}", "ms": {:.2f}, "least_ms": {:.2f}, "tokens_per_second": {:.0f}, )"
+      R"("teraflops": {:.1f}, "mfu": {:.4f}, "peak_gib": {:.2f}, "loss": {:.4f}}})",
+      std::filesystem::path(path).stem().string(), median * 1e3, seconds.front() * 1e3,
+      tokens / median, teraflops, teraflops / kPeakTeraflops,
+      static_cast<double>(memory_statistics(step.device()).peak) / (1 << 30), loss);
+}
+
+}  // namespace
+}  // namespace polyhead
+
+int main(int argc, char** argv) {
+  using namespace polyhead;
+  CLI::App app("Times training steps on CUDA");
+  std::vector<std::string> configs;
+  int steps = 20;
+  std::string json;
+  app.add_option("configs", configs)->required()->check(CLI::ExistingFile);
+  app.add_option("--steps", steps)->check(CLI::PositiveNumber);
+  app.add_option("--json", json);
+  CLI11_PARSE(app, argc, argv);
+  try {
+    for (const std::string& config : configs) {
+      const std::string line = time_steps(config, steps);
+      fmt::print("{}\n", line);
+      std::fflush(stdout);
+      if (!json.empty()) std::ofstream(json, std::ios::app) << line << '\n';
+      release_unused_memory(Device::kCuda);
+      reset_peak_memory(Device::kCuda);
+    }
+  } catch (const std::exception& error) {
+    print_error(error.what());
+    return 1;
+  }
+  return 0;
+}

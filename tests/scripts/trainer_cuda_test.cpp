@@ -1,0 +1,112 @@
+// Training on CUDA against the CPU.
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "tests/support/compare.h"
+#include "tests/support/ranks.h"
+#include "tests/support/training_run.h"
+
+namespace polyhead {
+namespace {
+
+using testing::TrainingRun;
+using testing::Variant;
+
+constexpr int kSteps = 20;
+
+struct Curve {
+  std::vector<double> losses, norms;
+  double validation = 0;
+};
+
+Curve curve_of(Trainer& trainer) {
+  Curve curve;
+  trainer.initialize();
+  for (int step = 0; step < kSteps; ++step) {
+    const StepResult result = trainer.step();
+    EXPECT_EQ(result.problem, "");
+    curve.losses.push_back(result.loss);
+    curve.norms.push_back(result.gradient_norm);
+  }
+  curve.validation = trainer.evaluate().loss;
+  return curve;
+}
+
+void expect_close(const Curve& got, const Curve& want, double tolerance) {
+  for (std::size_t step = 0; step < want.losses.size(); ++step) {
+    EXPECT_NEAR(got.losses[step] / want.losses[step], 1, tolerance) << "step " << step;
+    EXPECT_NEAR(got.norms[step] / want.norms[step], 1, 10 * tolerance) << "step " << step;
+  }
+  EXPECT_NEAR(got.validation / want.validation, 1, tolerance);
+}
+
+class TrainingOnCuda : public ::testing::TestWithParam<Variant> {
+ protected:
+  // The curve of each rank of tensor_ranks * data_ranks.
+  void compare(DeviceChoice device, Precision precision, int tensor_ranks, int data_ranks,
+               const Curve& want, double tolerance) {
+    run_.config.training.device = device;
+    run_.config.training.precision = precision;
+    run_.run(tensor_ranks, data_ranks, [&](Trainer& trainer, const Communicator&) {
+      expect_close(curve_of(trainer), want, tolerance);
+    });
+  }
+  Curve on_cpu() {
+    Curve curve;
+    run_.config.training.device = DeviceChoice::kCpu;
+    run_.run(1, 1, [&](Trainer& trainer, const Communicator&) { curve = curve_of(trainer); });
+    return curve;
+  }
+
+  TrainingRun run_{GetParam().config};
+};
+
+TEST_P(TrainingOnCuda, FollowsTheCpu) {
+  const Curve want = on_cpu();
+  compare(DeviceChoice::kCuda, Precision::kFp32, 1, 1, want, 1e-4);
+  compare(DeviceChoice::kCuda, Precision::kBf16, 1, 1, want, 0.02);
+}
+
+TEST_P(TrainingOnCuda, FollowsTheCpuOnEveryLayout) {
+  const int ranks = testing::world().size();
+  if (ranks == 1) GTEST_SKIP() << "started without mpirun";
+  const Curve want = on_cpu();
+  for (int tensor_ranks = 1; tensor_ranks <= ranks; tensor_ranks *= 2) {
+    SCOPED_TRACE(tensor_ranks);
+    compare(DeviceChoice::kCuda, Precision::kFp32, tensor_ranks, ranks / tensor_ranks, want, 1e-4);
+    if (tensor_ranks == 1) continue;
+    run_.config.parallel.sequence_parallel = true;
+    compare(DeviceChoice::kCuda, Precision::kFp32, tensor_ranks, ranks / tensor_ranks, want, 1e-4);
+    run_.config.parallel.sequence_parallel = false;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Variants, TrainingOnCuda,
+                         ::testing::ValuesIn(testing::attention_variants()),
+                         [](const auto& test) { return test.param.name; });
+
+TEST(TrainingOnCudaResumes, Bitwise) {
+  for (const Precision precision : {Precision::kFp32, Precision::kBf16}) {
+    TrainingRun run;
+    run.config.training.device = DeviceChoice::kCuda;
+    run.config.training.precision = precision;
+    Tensor whole, resumed;
+    run.run(1, 1, [&](Trainer& trainer, const Communicator&) {
+      trainer.initialize();
+      testing::train_for(trainer, 3);
+      trainer.save();
+      testing::train_for(trainer, 3);
+      whole = trainer.store().masters().to(Device::kCpu);
+    });
+    run.run(1, 1, [&](Trainer& trainer, const Communicator&) {
+      EXPECT_TRUE(trainer.resume(run.checkpoint(3)).empty());
+      testing::train_for(trainer, 3);
+      resumed = trainer.store().masters().to(Device::kCpu);
+    });
+    EXPECT_TRUE(testing::bitwise_equal(resumed, whole));
+  }
+}
+
+}  // namespace
+}  // namespace polyhead
