@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The one command before a commit: format, include directions, build with warnings as errors, tests.
+# The one command before a commit: format, include directions, build with warnings as errors, tests;
+# where nvcc is installed the CUDA back end is built too, and its tests run if there is a device.
 #
 #   scripts/check.sh                  release build, tests labelled quick and full
 #   scripts/check.sh --preset debug   the same under AddressSanitizer and UndefinedBehaviorSanitizer
@@ -43,5 +44,13 @@ if [ "$preset" = tsan ]; then
   export OMP_NUM_THREADS=1
 fi
 ctest --test-dir "build/$preset" -L "$labels" --no-tests=error --output-on-failure
+
+if [ "$preset" = release ] && command -v nvcc > /dev/null; then
+  echo "== build (cuda)"
+  cmake --preset cuda -DPOLYHEAD_BUILD_TESTS=ON "${launcher[@]}"
+  cmake --build --preset cuda --target polyhead gpu_tests
+  echo "== tests (gpu): skipped where no device is visible"
+  ctest --test-dir build/cuda -L gpu --no-tests=error --output-on-failure
+fi
 
 echo "== passed in $((SECONDS / 60)) min $((SECONDS % 60)) s"
