@@ -30,7 +30,8 @@ class TrainingRun {
     config.training.train_steps = 20;
     config.training.global_batch_size = 8;
     config.training.micro_batch_size = 2;
-    config.training.eval_interval = 10;  // opens the validation data
+    config.training.eval_interval = 10;           // opens the validation data
+    config.training.device = DeviceChoice::kCpu;  // also where there is a GPU
     config.checkpoint.folder = (folder_ / "run").string();
     config.checkpoint.keep_last = 100;
     config = resolved(config);
