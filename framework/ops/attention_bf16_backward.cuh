@@ -1,246 +1,300 @@
-// Backward pass in bf16, from the recomputed scores, in three kernels and without atomics: the same
-// bits every time.
+// Backward pass in bf16 from the recomputed scores, in one sweep over the visible pairs:
 //
-//   delta_i = dout_i . out_i
-//   keys:    a block owns 64 keys of one group and walks over the queries of all its heads:
-//            P = exp(s - lse);  dv += P^T dout;  dS = P (dout v^T - delta);  dk += dS^T q
-//   queries: a block owns 64 kM queries of one head and walks over the keys: dq += dS k
+//   P = exp(s - lse);  dV += P^T dO;  dS = P (dO V^T - delta);  dK += scale dS^T Q;  dQ += scale dS
+//   K
 //
-// Scores and dout v^T are computed twice, seven products where a kernel that adds dq atomically
-// needs five; in return dk and dv need no sums across blocks, whatever the groups. Private to
-// framework/ops.
+// A block owns kKeys keys of one head; dk and dv stay in its registers while it walks over the
+// queries, each a sum in fixed order without atomics. Where several heads share keys, they are
+// written as f32 parts, added afterwards in the order of the heads (attention_bf16_gradients.cuh):
+// blocks that walked over all heads of a group would do without, but are fewer and longer, and all
+// heads' queries together exceed the L2 cache (measured on an H100, 8 groups of 4 heads, T 4096:
+// 205 TFLOP/s to 253).
+//
+// dq is summed in f32 in device memory, by reductions in the L2 cache, over the blocks of keys,
+// which take turns: for each block of queries a counter says whose turn it is.
+// Blocks start in the order of their turns (a ticket gives each its work, so that none waits for
+// one that has not started). With causal masks, of which late keys have the fewest queries:
+//   - late keys before early ones, each walking from its diagonal on: the block before it in turn
+//     is always a step ahead, and none waits. But the longest work comes last, so
+//   - the last section goes from early keys to late ones, walking back from the last query.
+// A turn costs one fence, taken when the reductions of the step before are long done; in all 2 to
+// 6 % of the time against sums in order of arrival, whose bits change from run to run.
+//
+// Private to framework/ops.
 #pragma once
 
-#include "framework/ops/attention_bf16.cuh"
+#include "framework/ops/attention_bf16_tiles.cuh"
 
 namespace polyhead::ops::attention_bf16 {
 
-inline constexpr int kBackwardThreads = 128, kBlockKeys = 64;
+// Warps stand in two rows; their products are cut into blocks of 16 x 16 that they take in turns.
+template <int kQkDim, int kVDim>
+struct BackwardShape {
+  static constexpr int kQueries = kRowBlock;
+  static constexpr int kKeys = kQkDim >= 128 && kVDim <= 128 ? 128 : 64;
+  static constexpr int kWarps = kQkDim >= 128 ? 8 : 4, kThreads = 32 * kWarps;
+  static constexpr int kWarpColumns = kWarps / 2;
+  static constexpr int kBlocks = kQkDim >= 128 ? 1 : kQkDim > 64 ? 2 : 3;  // on a multiprocessor
 
-__device__ __forceinline__ const bf16* rows_of(const Heads& heads, int head, int batch, int rows) {
-  return heads.data + static_cast<std::int64_t>(batch) * rows * heads.row_stride +
-         head * heads.head_stride;
-}
-
-// One warp a query and head.
-static __global__ void __launch_bounds__(256) delta_kernel(const Arguments a, std::int64_t rows) {
-  const std::int64_t row = static_cast<std::int64_t>(blockIdx.x) * 8 + threadIdx.x / 32;
-  if (row >= rows * a.heads) return;
-  const int lane = static_cast<int>(threadIdx.x) % 32;
-  const std::int64_t n = row / a.heads;
-  const int head = static_cast<int>(row % a.heads);
-  const bf16* const out = a.out.data + n * a.out.row_stride + head * a.out.head_stride;
-  const bf16* const dout = a.dout.data + n * a.dout.row_stride + head * a.dout.head_stride;
-  float sum = 0;
-  for (int i = lane; i < a.out.dim; i += 32) {
-    sum += __bfloat162float(out[i]) * __bfloat162float(dout[i]);
+  using KTile = Tile<kKeys, kQkDim>;
+  using VTile = Tile<kKeys, kVDim>;
+  using QTile = Tile<kQueries, kQkDim>;
+  using DoutTile = Tile<kQueries, kVDim>;
+  using WeightTile = Tile<kQueries, kKeys>;  // P and dS
+  static constexpr int kStageBytes = QTile::kBytes + DoutTile::kBytes;
+  static constexpr int shared_bytes(int stages) {
+    return KTile::kBytes + VTile::kBytes + 2 * WeightTile::kBytes + stages * kStageBytes;
   }
-  sum = cuda::warp_reduce(sum, cuda::Sum());
-  if (lane == 0) {
-    const std::int64_t batch = n / a.queries;
-    a.delta[(batch * a.heads + head) * a.queries + n % a.queries] = sum;
-  }
-}
+  // Floats of a block's sums; element i of the j-th Sum of thread t lies at 4 (j threads + t) + i.
+  static constexpr int kDqSums = kQueries * kQkDim;
+  static constexpr int kDkSums = kKeys * kQkDim, kDvSums = kKeys * kVDim;
+};
 
-// P and what dS = P (dP - delta) is multiplied with, for one pair; `score` is q . k.
-template <bool kExtras>
-__device__ __forceinline__ float probability(const Arguments& a, float slope, float score,
-                                             float lse, int query, int key, float& factor) {
-  if (kExtras) {
-    return power_of_two((with_extras(a, slope, score * a.scale, query, key, factor) - lse) *
-                        kLog2E);
-  }
-  factor = 1.0f;
-  return power_of_two(fmaf(score, a.scale * kLog2E, -lse * kLog2E));
-}
+// Device memory of one backward pass.
+struct BackwardSums {
+  float* dq;       // (B, H, blocks of queries, kDqSums)
+  float *dk, *dv;  // (heads of a group, B, G, blocks of keys, kDkSums or kDvSums), or null: one
+  int* ticket;     // the next block's number
+  int* turns;      // (B, H, blocks of queries): blocks of keys added
+};
 
-template <bool kExtras>
-__device__ __forceinline__ bool sees(const Arguments& a, int batch, int query, int key) {
-  KeyRange range = visible_keys(a, query);
-  if (kExtras && a.document_start != nullptr && query < a.queries) {
-    range.begin =
-        max(range.begin, a.document_start[static_cast<std::int64_t>(batch) * a.queries + query]);
-  }
-  return key >= range.begin && key < range.end;
-}
-
-enum class Gradients { kBoth, kKeys, kValues };
-
-// Shared memory: 2 (64 K + 64 V + kQueries (K + V)) bytes. kWhat: which of dk and dv are made;
-// wide heads need a launch for each, since both do not fit the registers.
-template <int kQkDim, int kVDim, int kQueries, Gradients kWhat, bool kExtras>
-__global__ void __launch_bounds__(kBackwardThreads) keys_kernel(const Arguments a) {
-  constexpr bool kWithKeys = kWhat != Gradients::kValues, kWithValues = kWhat != Gradients::kKeys;
-  constexpr int kTilesN = kQueries / 8;
-  extern __shared__ __align__(128) unsigned char memory[];
-  const Tile<kBlockKeys, kQkDim> k_tile{reinterpret_cast<bf16*>(memory)};
-  const Tile<kBlockKeys, kVDim> v_tile{k_tile.data + k_tile.kElements};
-  const Tile<kQueries, kQkDim> q_tile{v_tile.data + v_tile.kElements};
-  const Tile<kQueries, kVDim> dout_tile{q_tile.data + q_tile.kElements};
-
-  const int first_key = static_cast<int>(blockIdx.x) * kBlockKeys;  // early keys are seen by most
-  const int group = static_cast<int>(blockIdx.y), batch = static_cast<int>(blockIdx.z);
-  const int last_key = min(first_key + kBlockKeys, a.keys) - 1;
-  const int warp_row = static_cast<int>(threadIdx.x) / 32 * 16;
-  // Queries that see at least one of the keys.
-  int begin = a.causal ? max(0, first_key - a.query_offset) : 0;
-  const int end =
-      a.window > 0 ? min(a.queries, max(0, last_key + a.window - a.query_offset)) : a.queries;
-  begin = begin / kQueries * kQueries;
-
-  load_tile<kBackwardThreads>(k_tile, rows_of(a.k, group, batch, a.keys), a.k, first_key, a.keys,
-                              a.aligned);
-  load_tile<kBackwardThreads>(v_tile, rows_of(a.v, group, batch, a.keys), a.v, first_key, a.keys,
-                              a.aligned);
-  commit_copies();
-
-  Sum dk[1][kWithKeys ? kQkDim / 8 : 1], dv[1][kWithValues ? kVDim / 8 : 1];
-  for (int h = 0; h < a.heads_per_group; ++h) {
-    const int head = group * a.heads_per_group + h;
-    const float slope = kExtras && a.slopes != nullptr ? a.slopes[head] : 0.0f;
-    const std::int64_t statistics = (static_cast<std::int64_t>(batch) * a.heads + head) * a.queries;
-    for (int query = begin; query < end; query += kQueries) {
-      __syncthreads();  // the last block's products are done
-      load_tile<kBackwardThreads>(q_tile, rows_of(a.q, head, batch, a.queries), a.q, query,
-                                  a.queries, a.aligned);
-      load_tile<kBackwardThreads>(dout_tile, rows_of(a.dout, head, batch, a.queries), a.dout, query,
-                                  a.queries, a.aligned);
-      commit_copies();
-      wait_for_copies<0>();
-      __syncthreads();
-
-      // Keys are the rows, queries the columns.
-      Sum p[1][kTilesN];
-      multiply_rows(k_tile, warp_row, q_tile, p);
-      const int last_query = min(query + kQueries, a.queries) - 1;
-      const bool masked = first_key < visible_keys(a, last_query).begin ||
-                          first_key + kBlockKeys > visible_keys(a, query).end ||
-                          (kExtras && a.document_start != nullptr);
-      Sum weight[1][kTilesN];  // P times the derivative of the soft-cap
+// Scores become P, and dP becomes dS.
+template <bool kGeneral, class Place, int kN>
+__device__ __forceinline__ void differentiate_softmax(const Arguments& a,
+                                                      const ScoreOptions& options, bool masked,
+                                                      int batch, int first_query, int first_key,
+                                                      const Place& place, const float (&lse)[2][2],
+                                                      const float (&delta)[2][2],
+                                                      Sum (&score)[2][kN], Sum (&dp)[2][kN]) {
+  if (!kGeneral && masked) {
 #pragma unroll
-      for (int n = 0; n < kTilesN; ++n) {
+    for (int m = 0; m < 2; ++m) {
 #pragma unroll
-        for (int i = 0; i < 4; ++i) {
-          const int column = query + 8 * n + column_of(i), key = first_key + warp_row + row_of(i);
-          const float lse = column < a.queries ? a.lse[statistics + column] : kInfinity;
-          float factor;
-          float probable =
-              probability<kExtras>(a, slope, p[0][n].element[i], lse, column, key, factor);
-          if (masked && !sees<kExtras>(a, batch, column, key)) probable = 0;
-          p[0][n].element[i] = probable;
-          weight[0][n].element[i] = probable * factor;
-        }
-      }
-      if constexpr (kWithValues) multiply_by_rows(p, dout_tile, dv);
-      if constexpr (kWithKeys) {
-        Sum dp[1][kTilesN];
-        multiply_rows(v_tile, warp_row, dout_tile, dp);
+      for (int half = 0; half < 2; ++half) {
+        const KeyRange range =
+            visible_keys(a, a.query_offset + first_query + place.row(m) + 8 * half);
 #pragma unroll
-        for (int n = 0; n < kTilesN; ++n) {
+        for (int n = 0; n < kN; ++n) {
 #pragma unroll
-          for (int i = 0; i < 4; ++i) {
-            const int column = query + 8 * n + column_of(i);
-            const float delta = column < a.queries ? a.delta[statistics + column] : 0.0f;
-            dp[0][n].element[i] = weight[0][n].element[i] * (dp[0][n].element[i] - delta);
+          for (int i = 0; i < 2; ++i) {
+            const int key = first_key + place.column(n) + i;
+            if (key < range.begin || key >= range.end) {
+              score[m][n].element[2 * half + i] = -kInfinity;
+            }
           }
         }
-        multiply_by_rows(dp, q_tile, dk);
       }
     }
   }
-  wait_for_copies<0>();
-
-  if constexpr (kWithKeys) {
-    const float scale[2] = {a.scale, a.scale};
-    store_rows(dk[0], scale, const_cast<bf16*>(rows_of(a.dk, group, batch, a.keys)), a.dk,
-               first_key + warp_row, a.keys, a.aligned);
-  }
-  if constexpr (kWithValues) {
-    const float one[2] = {1.0f, 1.0f};
-    store_rows(dv[0], one, const_cast<bf16*>(rows_of(a.dv, group, batch, a.keys)), a.dv,
-               first_key + warp_row, a.keys, a.aligned);
-  }
-}
-
-// Shared memory: 2 (64 kM + kKeys) (K + V) bytes.
-template <int kQkDim, int kVDim, int kM, int kKeys, bool kExtras>
-__global__ void __launch_bounds__(kBackwardThreads) queries_kernel(const Arguments a) {
-  constexpr int kRows = 64 * kM, kTilesN = kKeys / 8;
-  extern __shared__ __align__(128) unsigned char memory[];
-  const Tile<kRows, kQkDim> q_tile{reinterpret_cast<bf16*>(memory)};
-  const Tile<kRows, kVDim> dout_tile{q_tile.data + q_tile.kElements};
-  const Tile<kKeys, kQkDim> k_tile{dout_tile.data + dout_tile.kElements};
-  const Tile<kKeys, kVDim> v_tile{k_tile.data + k_tile.kElements};
-
-  const int first = static_cast<int>(gridDim.x - 1 - blockIdx.x) * kRows;
-  const int head = static_cast<int>(blockIdx.y), batch = static_cast<int>(blockIdx.z);
-  const int group = head / a.heads_per_group;
-  const int warp_row = static_cast<int>(threadIdx.x) / 32 * 16 * kM;
-  const int last = min(first + kRows, a.queries) - 1;
-  const int keys_end = visible_keys(a, last).end;
-  const int keys_begin = visible_keys(a, first).begin / kKeys * kKeys;
-  const float slope = kExtras && a.slopes != nullptr ? a.slopes[head] : 0.0f;
-  const std::int64_t statistics = (static_cast<std::int64_t>(batch) * a.heads + head) * a.queries;
-
-  load_tile<kBackwardThreads>(q_tile, rows_of(a.q, head, batch, a.queries), a.q, first, a.queries,
-                              a.aligned);
-  load_tile<kBackwardThreads>(dout_tile, rows_of(a.dout, head, batch, a.queries), a.dout, first,
-                              a.queries, a.aligned);
-  commit_copies();
-  float lse[kM][2], delta[kM][2];
 #pragma unroll
-  for (int m = 0; m < kM; ++m) {
+  for (int m = 0; m < 2; ++m) {
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      const int query = first + warp_row + 16 * m + row_of(2 * half);
-      lse[m][half] = query < a.queries ? a.lse[statistics + query] : kInfinity;
-      delta[m][half] = query < a.queries ? a.delta[statistics + query] : 0.0f;
-    }
-  }
-
-  Sum dq[kM][kQkDim / 8];
-  for (int key = keys_begin; key < keys_end; key += kKeys) {
-    __syncthreads();  // the last block's products are done
-    load_tile<kBackwardThreads>(k_tile, rows_of(a.k, group, batch, a.keys), a.k, key, a.keys,
-                                a.aligned);
-    load_tile<kBackwardThreads>(v_tile, rows_of(a.v, group, batch, a.keys), a.v, key, a.keys,
-                                a.aligned);
-    commit_copies();
-    wait_for_copies<0>();
-    __syncthreads();
-
-    Sum weight[kM][kTilesN], dp[kM][kTilesN];
-    multiply_rows(q_tile, warp_row, k_tile, weight);
-    multiply_rows(dout_tile, warp_row, v_tile, dp);
-    const bool masked = key < visible_keys(a, last).begin ||
-                        key + kKeys > visible_keys(a, first).end ||
-                        (kExtras && a.document_start != nullptr);
+      const int query = first_query + place.row(m) + 8 * half;
+      const int position = a.query_offset + query;
+      KeyRange range{};
+      if (kGeneral) {
+        range = visible_keys(a, position);
+        range.begin = max(range.begin, document_of(a, batch, query));
+      }
 #pragma unroll
-    for (int m = 0; m < kM; ++m) {
+      for (int n = 0; n < kN; ++n) {
 #pragma unroll
-      for (int n = 0; n < kTilesN; ++n) {
-#pragma unroll
-        for (int i = 0; i < 4; ++i) {
-          const int query = first + warp_row + 16 * m + row_of(i);
-          const int column = key + 8 * n + column_of(i);
-          float factor;
-          float probable = probability<kExtras>(a, slope, weight[m][n].element[i], lse[m][i / 2],
-                                                query, column, factor);
-          if (masked && !sees<kExtras>(a, batch, query, column)) probable = 0;
-          dp[m][n].element[i] = probable * factor * (dp[m][n].element[i] - delta[m][i / 2]);
+        for (int i = 0; i < 2; ++i) {
+          float& s = score[m][n].element[2 * half + i];
+          float& ds = dp[m][n].element[2 * half + i];
+          ds -= delta[m][half];
+          if (kGeneral) {
+            const int key = first_key + place.column(n) + i;
+            float derivative;
+            s = power_of_two(options.score(s, position - key, derivative) - lse[m][half]);
+            if (key < range.begin || key >= range.end) s = 0;
+            ds *= derivative;
+          } else {
+            s = power_of_two(fmaf(s, options.to_log2, -lse[m][half]));
+          }
+          ds *= s;
         }
       }
     }
-    multiply_by_rows(dp, k_tile, dq);
   }
-  wait_for_copies<0>();
+}
 
-  const float scale[2] = {a.scale, a.scale};
-#pragma unroll
-  for (int m = 0; m < kM; ++m) {
-    store_rows(dq[m], scale, const_cast<bf16*>(rows_of(a.dq, head, batch, a.queries)), a.dq,
-               first + warp_row + 16 * m, a.queries, a.aligned);
+template <int kQkDim, int kVDim, bool kGeneral>
+__global__ void __launch_bounds__(BackwardShape<kQkDim, kVDim>::kThreads,
+                                  BackwardShape<kQkDim, kVDim>::kBlocks)
+    backward_kernel(const __grid_constant__ Arguments a, const __grid_constant__ Schedule schedule,
+                    const __grid_constant__ BackwardSums sums, const int stages) {
+  using Shape = BackwardShape<kQkDim, kVDim>;
+  using KTile = typename Shape::KTile;
+  using VTile = typename Shape::VTile;
+  using QTile = typename Shape::QTile;
+  using DoutTile = typename Shape::DoutTile;
+  using WeightTile = typename Shape::WeightTile;
+  constexpr int kQueries = Shape::kQueries, kKeys = Shape::kKeys, kThreads = Shape::kThreads;
+  constexpr int kWarpColumns = Shape::kWarpColumns;
+  extern __shared__ __align__(1024) unsigned char memory[];
+  const KTile k_tile{shared_address(memory)};
+  const VTile v_tile{k_tile.address + KTile::kBytes};
+  const WeightTile p_tile{v_tile.address + VTile::kBytes};
+  const WeightTile ds_tile{p_tile.address + WeightTile::kBytes};
+  const std::uint32_t stage_memory = ds_tile.address + WeightTile::kBytes;
+
+  const int thread = static_cast<int>(threadIdx.x);
+  int* const ticket = reinterpret_cast<int*>(memory);
+  if (thread == 0) *ticket = atomicAdd(sums.ticket, 1);
+  __syncthreads();
+  const auto [column, row, ascending] = schedule.at(same_in_warp(*ticket));
+  const int block = ascending ? row : schedule.rows - 1 - row;
+  __syncthreads();  // the word becomes part of a tile
+
+  const int batch = column / a.heads, head = column % a.heads, group = head / a.heads_per_group;
+  const int first_key = block * kKeys;
+  // Queries that see one of the keys, in blocks.
+  const int first_query = max(0, first_key - a.reach_ahead + 1 - a.query_offset);
+  const int last_query = min(a.queries, first_key + kKeys - 1 + a.reach_back - a.query_offset) - 1;
+  const int query_blocks = a.padded_queries / kQueries;
+  const int first_block = first_query / kQueries, last_block = last_query / kQueries;
+  const int begin = ascending ? last_block : first_block, direction = ascending ? -1 : 1;
+  const int count = first_query <= last_query ? last_block - first_block + 1 : 0;
+  const std::int64_t first_row = static_cast<std::int64_t>(batch) * a.queries;
+  const std::int64_t first_key_row = static_cast<std::int64_t>(batch) * a.keys + first_key;
+  const auto load_queries = [&](int query_block, int stage) {
+    const int query = query_block * kQueries;
+    const QTile q_tile{stage_memory + stage * Shape::kStageBytes};
+    const DoutTile dout_tile{q_tile.address + QTile::kBytes};
+    load_tile<kThreads, kGeneral>(q_tile, a.q.at(first_row + query, head), a.q, a.queries - query,
+                                  a.aligned);
+    load_tile<kThreads, kGeneral>(dout_tile, a.dout.at(first_row + query, head), a.dout,
+                                  a.queries - query, a.aligned);
+  };
+
+  const int warp = same_in_warp(thread / 32), warp_row = warp % 2, warp_column = warp / 2;
+  using WarpPlace = Place<2, kWarpColumns>;
+  Sum dk[kKeys / 32][kQkDim / 8 / kWarpColumns], dv[kKeys / 32][kVDim / 8 / kWarpColumns];
+
+  const std::int64_t first_dq_block = static_cast<std::int64_t>(column) * query_blocks;
+  int* const turns = sums.turns + first_dq_block;
+  // How many blocks of keys that a query of the block sees have their turns before this one.
+  const auto turn_at = [&](int query_block) {
+    const int query = query_block * kQueries;
+    if (ascending) return block - visible_keys(a, a.query_offset + query).begin / kKeys;
+    const int last = min(query + kQueries, a.queries) - 1;
+    return (visible_keys(a, a.query_offset + last).end - 1) / kKeys - block;
+  };
+  // Behind a fence behind the barrier that follows the step's reductions.
+  const auto pass_turn_on = [&](int query_block) {
+    store_flag(turns + query_block, turn_at(query_block) + 1);
+  };
+  const ScoreOptions options(a, head);
+  int stage = 0;
+  if (count > 0) {
+    load_tile<kThreads, kGeneral>(k_tile, a.k.at(first_key_row, group), a.k, a.keys - first_key,
+                                  a.aligned);
+    load_tile<kThreads, kGeneral>(v_tile, a.v.at(first_key_row, group), a.v, a.keys - first_key,
+                                  a.aligned);
+    load_queries(begin, stage);
   }
+  for (int step = 0; step < count; ++step) {
+    const int query_block = begin + step * direction;
+    wait_for_copies();
+    __syncthreads();  // all see this block, and are done with the one before
+    const bool has_next = step < count - 1;
+    if (stages == 2 && has_next) load_queries(query_block + direction, stage ^ 1);
+    const QTile q_tile{stage_memory + stage * Shape::kStageBytes};
+    const DoutTile dout_tile{q_tile.address + QTile::kBytes};
+
+    const int query = query_block * kQueries;
+    const int position = a.query_offset + query;
+    const int turn = turn_at(query_block);
+    int seen_turn = 0;
+    if (thread == 0) seen_turn = load_flag(turns + query_block);
+
+    const int this_thread = read_thread();
+    const WarpPlace place(this_thread, this_thread / 32 % 2, this_thread / 64);
+    const std::int64_t first_padded_row =
+        static_cast<std::int64_t>(column) * a.padded_queries + query;
+    float lse[2][2], delta[2][2];
+#pragma unroll
+    for (int m = 0; m < 2; ++m) {
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const std::int64_t row = first_padded_row + place.row(m) + 8 * half;
+        lse[m][half] = __ldg(a.row_lse + row);
+        delta[m][half] = __ldg(a.row_delta + row);
+      }
+    }
+
+    Sum score[2][kKeys / 8 / kWarpColumns], dp[2][kKeys / 8 / kWarpColumns];
+    multiply<kQkDim / 16>(Operand<QTile, Side::kA, false, 2>(q_tile, warp_row),
+                          Operand<KTile, Side::kB, false, kWarpColumns>(k_tile, warp_column),
+                          score);
+    multiply<kVDim / 16>(Operand<DoutTile, Side::kA, false, 2>(dout_tile, warp_row),
+                         Operand<VTile, Side::kB, false, kWarpColumns>(v_tile, warp_column), dp);
+    const int last_position = a.query_offset + min(query + kQueries, a.queries) - 1;
+    const bool masked = !all_visible(a, position, last_position, first_key, first_key + kKeys);
+    differentiate_softmax<kGeneral>(a, options, masked, batch, query, first_key, place, lse, delta,
+                                    score, dp);
+    store_sums(score, 1.0f, place, p_tile);
+    store_sums(dp, 1.0f, place, ds_tile);
+    if (thread == 0) {
+      fence_device();  // behind the reductions of the step before, and behind seen_turn
+      if (step > 0) pass_turn_on(query_block - direction);
+      if (seen_turn != turn) {
+        do {
+          __nanosleep(50);
+        } while (load_flag(turns + query_block) != turn);
+        fence_device();
+      }
+    }
+    __syncthreads();  // all see P and dS, and that it is this block's turn
+
+    multiply<kQueries / 16>(Operand<WeightTile, Side::kA, true, 2>(p_tile, warp_row),
+                            Operand<DoutTile, Side::kB, true, kWarpColumns>(dout_tile, warp_column),
+                            dv);
+    multiply<kQueries / 16>(Operand<WeightTile, Side::kA, true, 2>(ds_tile, warp_row),
+                            Operand<QTile, Side::kB, true, kWarpColumns>(q_tile, warp_column), dk);
+    Sum dq[2][kQkDim / 8 / kWarpColumns];
+    multiply<kKeys / 16>(Operand<WeightTile, Side::kA, false, 2>(ds_tile, warp_row),
+                         Operand<KTile, Side::kB, true, kWarpColumns>(k_tile, warp_column), dq);
+    float* const dq_sums = sums.dq + (first_dq_block + query_block) * Shape::kDqSums + 4 * thread;
+    if (turn == 0) {
+      write_sums<kThreads>(dq, dq_sums);
+    } else {
+      add_sums<kThreads>(dq, dq_sums);
+    }
+
+    if (stages == 2) {
+      stage ^= 1;
+    } else if (has_next) {
+      __syncthreads();
+      load_queries(query_block + direction, stage);
+    }
+  }
+  __syncthreads();  // all reductions are on their way, and K and V have been read
+  if (count > 0 && thread == 0) {
+    fence_device();
+    pass_turn_on(begin + (count - 1) * direction);
+  }
+
+  if (sums.dk != nullptr) {
+    const int groups = a.heads / a.heads_per_group;
+    const std::int64_t part =
+        ((static_cast<std::int64_t>(head % a.heads_per_group) * a.batch + batch) * groups + group) *
+            schedule.rows +
+        block;
+    write_sums<kThreads>(dk, sums.dk + part * Shape::kDkSums + 4 * thread);
+    write_sums<kThreads>(dv, sums.dv + part * Shape::kDvSums + 4 * thread);
+    return;
+  }
+  const WarpPlace place(thread, warp_row, warp_column);
+  store_sums(dk, a.scale, place, k_tile);
+  store_sums(dv, 1.0f, place, v_tile);
+  __syncthreads();
+  store_tile<kThreads, kKeys, kGeneral>(k_tile, thread, 0, a.dk.at(first_key_row, group), a.dk,
+                                        a.keys - first_key, a.aligned);
+  store_tile<kThreads, kKeys, kGeneral>(v_tile, thread, 0, a.dv.at(first_key_row, group), a.dv,
+                                        a.keys - first_key, a.aligned);
 }
 
 }  // namespace polyhead::ops::attention_bf16

@@ -1,155 +1,244 @@
-// Forward pass in bf16 (FlashAttention-2, Dao 2023): a block owns 64 kM queries of one head, each
-// of its four warps 16 kM; keys and values pass through shared memory in blocks of 64, the copy of
-// one under the product of the other. Private to framework/ops.
+// Forward pass in bf16 (FlashAttention-2, Dao 2023). A block owns kQueries rows of one head, each
+// of its warps some of them; keys and values pass through shared memory, the copies of one block of
+// keys under the products of the one before. Private to framework/ops.
+//
+// What bounds it: a warp of 32 rows reads 32 + 64 rows of operands for q k^T and 64 for p v from
+// shared memory, three quarters of the time that mma.sync needs for the products. Hence as many
+// rows as registers hold, p in registers, and two blocks on a multiprocessor, so that one is at its
+// exponentials while the other multiplies.
 #pragma once
 
-#include "framework/ops/attention_bf16.cuh"
+#include "framework/ops/attention_bf16_tiles.cuh"
 
 namespace polyhead::ops::attention_bf16 {
 
-inline constexpr int kForwardThreads = 128, kForwardKeys = 64;
+template <int kQkDim, int kVDim>
+struct ForwardShape {
+  static constexpr int kQueries = 128, kKeys = kQkDim > kVDim ? 48 : 64;
+  static constexpr int kWarps = kVDim > 128 ? 8 : 4, kThreads = 32 * kWarps;
+  static constexpr int kBlocks = kVDim > 128 ? 1 : kVDim > 64 ? 2 : 3;  // on a multiprocessor
 
-// Shared memory: 2 (64 kM K + 64 K + 64 V) bytes.
-template <int kQkDim, int kVDim, int kM, bool kExtras>
-__global__ void __launch_bounds__(kForwardThreads) forward_kernel(const Arguments a) {
-  constexpr int kRows = 64 * kM, kKeys = kForwardKeys, kTilesN = kKeys / 8, kTilesV = kVDim / 8;
-  extern __shared__ __align__(128) unsigned char memory[];
-  const Tile<kRows, kQkDim> q_tile{reinterpret_cast<bf16*>(memory)};
-  const Tile<kKeys, kQkDim> k_tile{q_tile.data + q_tile.kElements};
-  const Tile<kKeys, kVDim> v_tile{k_tile.data + k_tile.kElements};
+  using QTile = Tile<kQueries, kQkDim>;
+  using KTile = Tile<kKeys, kQkDim>;
+  using VTile = Tile<kKeys, kVDim>;
+  static constexpr int kStageBytes = KTile::kBytes + VTile::kBytes;
+  static constexpr int shared_bytes(int stages) { return QTile::kBytes + stages * kStageBytes; }
+};
 
-  // Late queries see most keys: they come first.
-  const int first = static_cast<int>(gridDim.x - 1 - blockIdx.x) * kRows;
-  const int head = static_cast<int>(blockIdx.y), batch = static_cast<int>(blockIdx.z);
-  const int group = head / a.heads_per_group;
-  const bf16* const q = a.q.data + static_cast<std::int64_t>(batch) * a.queries * a.q.row_stride +
-                        head * a.q.head_stride;
-  const bf16* const k = a.k.data + static_cast<std::int64_t>(batch) * a.keys * a.k.row_stride +
-                        group * a.k.head_stride;
-  const bf16* const v = a.v.data + static_cast<std::int64_t>(batch) * a.keys * a.v.row_stride +
-                        group * a.v.head_stride;
-  const int warp_row = static_cast<int>(threadIdx.x) / 32 * 16 * kM;
-  const int last = min(first + kRows, a.queries) - 1;
-  const int keys_end = visible_keys(a, last).end;
-  const int keys_begin = visible_keys(a, first).begin / kKeys * kKeys;
-  const float slope = kExtras && a.slopes != nullptr ? a.slopes[head] : 0.0f;
-  const float to_log2 = a.scale * kLog2E;
+// The softmax of a row is taken relative to a shift, the largest score at some time. A later score
+// may exceed it by this much (in log2 units) before sums are rescaled; it costs no accuracy.
+inline constexpr float kShiftSlack = 8;
 
-  Sum out[kM][kTilesV];
-  float maximum[kM][2], denominator[kM][2];  // of each row: the scores in log2 units
+// The state of a warp's softmax, for rows row(m) and row(m) + 8 of its place.
+template <int kM>
+struct Softmax {
+  float shift[kM][2];             // in units of the scores; -infinity before the first key
+  float denominator[kM][2] = {};  // this lane's part
+
+  __device__ __forceinline__ Softmax() {
 #pragma unroll
-  for (int m = 0; m < kM; ++m) {
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      maximum[m][half] = -kInfinity;
-      denominator[m][half] = 0;
-    }
+    for (int m = 0; m < kM; ++m) shift[m][0] = shift[m][1] = -kInfinity;
   }
 
-  load_tile<kForwardThreads>(q_tile, q, a.q, first, a.queries, a.aligned);
-  if (keys_begin < keys_end) {
-    load_tile<kForwardThreads>(k_tile, k, a.k, keys_begin, a.keys, a.aligned);
-  }
-  commit_copies();
-
-  for (int key = keys_begin; key < keys_end; key += kKeys) {
-    wait_for_copies<0>();
-    __syncthreads();
-    load_tile<kForwardThreads>(v_tile, v, a.v, key, a.keys, a.aligned);
-    commit_copies();
-
-    Sum score[kM][kTilesN];
-#pragma unroll
-    for (int m = 0; m < kM; ++m) {
-#pragma unroll
-      for (int n = 0; n < kTilesN; ++n) score[m][n] = Sum{};
-    }
-    multiply_rows(q_tile, warp_row, k_tile, score);
-    wait_for_copies<0>();
-    __syncthreads();
-    if (key + kKeys < keys_end) {
-      load_tile<kForwardThreads>(k_tile, k, a.k, key + kKeys, a.keys, a.aligned);
-      commit_copies();
-    }
-
-    const bool masked = key < visible_keys(a, last).begin ||
-                        key + kKeys > visible_keys(a, first).end ||
-                        (kExtras && a.document_start != nullptr);
+  // Scores become weights, exp2(unit (score - shift)).
+  template <int kN, int kOut>
+  __device__ __forceinline__ void add(float unit, Sum (&score)[kM][kN], Sum (&out)[kM][kOut]) {
+    float largest[kM][2];
+    bool grows = false;
 #pragma unroll
     for (int m = 0; m < kM; ++m) {
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
-        const int query = first + warp_row + 16 * m + row_of(2 * half);
-        KeyRange range = visible_keys(a, query);
-        if (kExtras && a.document_start != nullptr && query < a.queries) {
-          range.begin = max(range.begin,
-                            a.document_start[static_cast<std::int64_t>(batch) * a.queries + query]);
+        float& row = largest[m][half];
+        row = -kInfinity;
+#pragma unroll
+        for (int n = 0; n < kN; ++n) {
+          row = fmaxf(row, fmaxf(score[m][n].element[2 * half], score[m][n].element[2 * half + 1]));
         }
-        float largest = maximum[m][half];
-#pragma unroll
-        for (int n = 0; n < kTilesN; ++n) {
-#pragma unroll
-          for (int i = 0; i < 2; ++i) {
-            float& s = score[m][n].element[2 * half + i];
-            const int j = key + 8 * n + column_of(i);
-            if (kExtras) {
-              float dcap;
-              s = with_extras(a, slope, s * a.scale, query, j, dcap) * kLog2E;
-            }
-            if (masked && (j < range.begin || j >= range.end)) s = -kInfinity;
-            largest = fmaxf(largest, s);
-          }
-        }
-        largest = fmaxf(largest, __shfl_xor_sync(0xffffffffu, largest, 1));
-        largest = fmaxf(largest, __shfl_xor_sync(0xffffffffu, largest, 2));
-        const float unit = kExtras ? 1.0f : to_log2;
-        // A row that has seen no key yet is shifted by 0, not by -infinity.
-        const float shift = largest == -kInfinity ? 0.0f : largest * unit;
-        const float rescale =
-            maximum[m][half] == -kInfinity ? 0.0f : power_of_two(maximum[m][half] * unit - shift);
-        maximum[m][half] = largest;
-        float sum = 0;
-#pragma unroll
-        for (int n = 0; n < kTilesN; ++n) {
-#pragma unroll
-          for (int i = 0; i < 2; ++i) {
-            float& s = score[m][n].element[2 * half + i];
-            s = power_of_two(fmaf(s, unit, -shift));
-            sum += s;
-          }
-        }
-        denominator[m][half] = denominator[m][half] * rescale + sum;
-#pragma unroll
-        for (int n = 0; n < kTilesV; ++n) {
-          out[m][n].element[2 * half] *= rescale;
-          out[m][n].element[2 * half + 1] *= rescale;
+        row = fmaxf(row, __shfl_xor_sync(0xffffffffu, row, 1));
+        row = fmaxf(row, __shfl_xor_sync(0xffffffffu, row, 2));
+        // False if both are -infinity.
+        if ((row - shift[m][half]) * unit > kShiftSlack) {
+          grows = true;
+        } else {
+          row = shift[m][half];
         }
       }
     }
-    multiply_by_rows(score, v_tile, out);
+    if (__any_sync(0xffffffffu, grows)) rescale(unit, largest, out);
+#pragma unroll
+    for (int m = 0; m < kM; ++m) {
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const float offset = shift[m][half] == -kInfinity ? 0.0f : -shift[m][half] * unit;
+#pragma unroll
+        for (int n = 0; n < kN; ++n) {
+#pragma unroll
+          for (int i = 2 * half; i < 2 * half + 2; ++i) {
+            float& s = score[m][n].element[i];
+            s = power_of_two(fmaf(s, unit, offset));
+            denominator[m][half] += s;
+          }
+        }
+      }
+    }
   }
 
-  bf16* const out_rows = a.out.data +
-                         static_cast<std::int64_t>(batch) * a.queries * a.out.row_stride +
-                         head * a.out.head_stride;
+ private:
+  template <int kOut>
+  __device__ __forceinline__ void rescale(float unit, const float (&new_shift)[kM][2],
+                                          Sum (&out)[kM][kOut]) {
 #pragma unroll
-  for (int m = 0; m < kM; ++m) {
-    float inverse[2];
+    for (int m = 0; m < kM; ++m) {
 #pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      float sum = denominator[m][half];
-      sum += __shfl_xor_sync(0xffffffffu, sum, 1);
-      sum += __shfl_xor_sync(0xffffffffu, sum, 2);
-      inverse[half] = sum > 0 ? 1.0f / sum : (sum == 0 ? 0.0f : sum);
-      const int query = first + warp_row + 16 * m + row_of(2 * half);
-      if (threadIdx.x % 4 == 0 && query < a.queries) {
-        const float unit = kExtras ? kLn2 : a.scale;
-        a.lse[(static_cast<std::int64_t>(batch) * a.heads + head) * a.queries + query] =
-            sum == 0 ? -kInfinity : maximum[m][half] * unit + logf(sum);
+      for (int half = 0; half < 2; ++half) {
+        const float factor = shift[m][half] == -kInfinity
+                                 ? 0.0f
+                                 : power_of_two((shift[m][half] - new_shift[m][half]) * unit);
+        shift[m][half] = new_shift[m][half];
+        denominator[m][half] *= factor;
+#pragma unroll
+        for (int n = 0; n < kOut; ++n) {
+          out[m][n].element[2 * half] *= factor;
+          out[m][n].element[2 * half + 1] *= factor;
+        }
       }
     }
-    store_rows(out[m], inverse, out_rows, a.out, first + warp_row + 16 * m, a.queries, a.aligned);
   }
+};
+
+// Scores against keys from `first_key` on: soft-cap and ALiBi, then -infinity where a query does
+// not see a key. `first_query` is that of the tile.
+template <bool kGeneral, class Place, int kM, int kN>
+__device__ __forceinline__ void finish_scores(const Arguments& a, const ScoreOptions& options,
+                                              bool masked, int batch, int first_query,
+                                              int first_key, const Place& place,
+                                              Sum (&score)[kM][kN]) {
+  if (!kGeneral && !masked) return;
+#pragma unroll
+  for (int m = 0; m < kM; ++m) {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const int query = first_query + place.row(m) + 8 * half;
+      const int position = a.query_offset + query;
+      KeyRange range = visible_keys(a, position);
+      if (kGeneral) range.begin = max(range.begin, document_of(a, batch, query));
+#pragma unroll
+      for (int n = 0; n < kN; ++n) {
+#pragma unroll
+        for (int i = 0; i < 2; ++i) {
+          const int key = first_key + place.column(n) + i;
+          float& s = score[m][n].element[2 * half + i];
+          if (kGeneral) {
+            float derivative;
+            s = options.score(s, position - key, derivative);
+          }
+          if (key < range.begin || key >= range.end) s = -kInfinity;
+        }
+      }
+    }
+  }
+}
+
+template <int kQkDim, int kVDim, bool kGeneral>
+__global__ void __launch_bounds__(ForwardShape<kQkDim, kVDim>::kThreads,
+                                  ForwardShape<kQkDim, kVDim>::kBlocks)
+    forward_kernel(const __grid_constant__ Arguments a, const __grid_constant__ Schedule schedule,
+                   const int stages) {
+  using Shape = ForwardShape<kQkDim, kVDim>;
+  using QTile = typename Shape::QTile;
+  using KTile = typename Shape::KTile;
+  using VTile = typename Shape::VTile;
+  constexpr int kQueries = Shape::kQueries, kKeys = Shape::kKeys, kThreads = Shape::kThreads;
+  constexpr int kM = kQueries / 16 / Shape::kWarps;
+  extern __shared__ __align__(1024) unsigned char memory[];
+  const QTile q_tile{shared_address(memory)};
+  const std::uint32_t stage_memory = q_tile.address + QTile::kBytes;
+
+  const auto [column, row, last_section] = schedule.at(static_cast<int>(blockIdx.x));
+  const int batch = column / a.heads, head = column % a.heads, group = head / a.heads_per_group;
+  // Late queries see most keys: long work first, and short work fills the gaps at the end.
+  const int first = (schedule.rows - 1 - row) * kQueries;
+  const int position = a.query_offset + first;
+  const int last_position = a.query_offset + min(first + kQueries, a.queries) - 1;
+  const int first_block = visible_keys(a, position).begin / kKeys;
+  const int end_block = (visible_keys(a, last_position).end + kKeys - 1) / kKeys;
+  const std::int64_t first_row = static_cast<std::int64_t>(batch) * a.queries + first;
+  const std::int64_t first_key_row = static_cast<std::int64_t>(batch) * a.keys;
+  const auto load_keys = [&](int block, int stage) {
+    const int key = block * kKeys;
+    const KTile k_tile{stage_memory + stage * Shape::kStageBytes};
+    const VTile v_tile{k_tile.address + KTile::kBytes};
+    load_tile<kThreads, kGeneral>(k_tile, a.k.at(first_key_row + key, group), a.k, a.keys - key,
+                                  a.aligned);
+    load_tile<kThreads, kGeneral>(v_tile, a.v.at(first_key_row + key, group), a.v, a.keys - key,
+                                  a.aligned);
+  };
+
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  const int warp = same_in_warp(static_cast<int>(threadIdx.x) / 32);
+  const Place<1, 1> place(static_cast<int>(threadIdx.x), kM * warp, 0);
+  const Operand<QTile, Side::kA, false> q(q_tile, kM * warp);
+  const ScoreOptions options(a, head);
+  const float unit = kGeneral ? 1.0f : options.to_log2;
+  Softmax<kM> softmax;
+  Sum out[kM][kVDim / 8];
+
+  int stage = 0;
+  if (first_block < end_block) {
+    load_tile<kThreads, kGeneral>(q_tile, a.q.at(first_row, head), a.q, a.queries - first,
+                                  a.aligned);
+    load_keys(end_block - 1, stage);
+  }
+  for (int block = end_block - 1; block >= first_block; --block) {
+    wait_for_copies();
+    __syncthreads();  // all see this block, and are done with the one before
+    if (stages == 2 && block > first_block) load_keys(block - 1, stage ^ 1);
+    const KTile k_tile{stage_memory + stage * Shape::kStageBytes};
+    const VTile v_tile{k_tile.address + KTile::kBytes};
+
+    Sum score[kM][kKeys / 8];
+    multiply<kQkDim / 16>(q, Operand<KTile, Side::kB, false>(k_tile, 0), score);
+    const int key = block * kKeys;
+    const bool masked = !all_visible(a, position, last_position, key, key + kKeys);
+    finish_scores<kGeneral>(a, options, masked, batch, first, key, place, score);
+    softmax.add(unit, score, out);
+    multiply<kKeys / 16>(SumOperand(score), Operand<VTile, Side::kB, true>(v_tile, 0), out);
+
+    if (stages == 2) {
+      stage ^= 1;
+    } else if (block > first_block) {
+      __syncthreads();
+      load_keys(block - 1, stage);
+    }
+  }
+
+#pragma unroll
+  for (int m = 0; m < kM; ++m) {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      float sum = softmax.denominator[m][half];
+      sum += __shfl_xor_sync(0xffffffffu, sum, 1);
+      sum += __shfl_xor_sync(0xffffffffu, sum, 2);
+      const float inverse = sum == 0 ? 0.0f : 1.0f / sum;
+#pragma unroll
+      for (int n = 0; n < kVDim / 8; ++n) {
+        out[m][n].element[2 * half] *= inverse;
+        out[m][n].element[2 * half + 1] *= inverse;
+      }
+      const int query = first + place.row(m) + 8 * half;
+      if (lane % 4 == 0 && query < a.queries) {
+        a.lse[static_cast<std::int64_t>(column) * a.queries + query] =
+            sum == 0 ? -kInfinity : softmax.shift[m][half] * unit * kLn2 + logf(sum);
+      }
+    }
+  }
+  // The rows of q that this warp alone has read take its rows of out.
+  __syncwarp();
+  store_sums(out, 1.0f, place, q_tile);
+  __syncwarp();
+  store_tile<32, 16 * kM, kGeneral>(q_tile, lane, 16 * kM * warp, a.out.at(first_row, head), a.out,
+                                    a.queries - first, a.aligned);
 }
 
 }  // namespace polyhead::ops::attention_bf16

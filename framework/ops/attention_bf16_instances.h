@@ -6,16 +6,17 @@ namespace polyhead::ops::attention_bf16 {
 
 struct Arguments;
 
-// `extras`: soft-cap, ALiBi or documents, whose code the common path is spared.
-void d64_forward(const Arguments& a, int batch, bool extras);
-void d64_backward(const Arguments& a, int batch, bool extras);
-void d96_forward(const Arguments& a, int batch, bool extras);
-void d96_backward(const Arguments& a, int batch, bool extras);
-void d128_forward(const Arguments& a, int batch, bool extras);
-void d128_backward(const Arguments& a, int batch, bool extras);
-void d192_v128_forward(const Arguments& a, int batch, bool extras);
-void d192_v128_backward(const Arguments& a, int batch, bool extras);
-void d256_forward(const Arguments& a, int batch, bool extras);
-void d256_backward(const Arguments& a, int batch, bool extras);
+// `general`: soft-cap, ALiBi, documents, a scale <= 0 or addresses that are not aligned, whose code
+// the common path is spared. The backward wants the statistics of rows to be there.
+void d64_forward(const Arguments& a, bool general);
+void d64_backward(const Arguments& a, bool general);
+void d96_forward(const Arguments& a, bool general);
+void d96_backward(const Arguments& a, bool general);
+void d128_forward(const Arguments& a, bool general);
+void d128_backward(const Arguments& a, bool general);
+void d192_v128_forward(const Arguments& a, bool general);
+void d192_v128_backward(const Arguments& a, bool general);
+void d256_forward(const Arguments& a, bool general);
+void d256_backward(const Arguments& a, bool general);
 
 }  // namespace polyhead::ops::attention_bf16

@@ -2,84 +2,145 @@
 // unit of its own. Private to framework/ops.
 #pragma once
 
+#include <algorithm>
+
 #include "framework/cuda/check.h"
 #include "framework/cuda/context.h"
-#include "framework/ops/attention_bf16_backward.cuh"
+#include "framework/error.h"
 #include "framework/ops/attention_bf16_forward.cuh"
+#include "framework/ops/attention_bf16_gradients.cuh"
 #include "framework/ops/attention_bf16_instances.h"
+#include "framework/tensor.h"
 
 namespace polyhead::ops::attention_bf16 {
 
-template <class Kernel>
-void launch(Kernel* kernel, dim3 grid, int threads, std::size_t shared_bytes, const Arguments& a,
-            const char* name) {
-  POLYHEAD_CUDA(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                     static_cast<int>(shared_bytes)));
-  kernel<<<grid, threads, shared_bytes, cuda::Context::instance().stream()>>>(a);
+inline constexpr std::int64_t kMaxBlocks = std::int64_t{1} << 31;
+
+template <class... Parameters, class... Values>
+void launch(const char* name, void (*kernel)(Parameters...), std::int64_t blocks, int threads,
+            int shared_bytes, const Values&... values) {
+  POLYHEAD_CHECK(blocks < kMaxBlocks, "{}: {} blocks", name, blocks);
+  POLYHEAD_CUDA(
+      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes));
+  kernel<<<static_cast<unsigned>(blocks), static_cast<unsigned>(threads), shared_bytes,
+           cuda::Context::instance().stream()>>>(values...);
   cuda::check_launch(name);
 }
 
-inline unsigned blocks_of(int rows, int block) {
-  return static_cast<unsigned>((rows + block - 1) / block);
+// How many stages of copies fit the device's shared memory: two, or on smaller devices one.
+template <class Shape>
+int stages_of(const char* name) {
+  static const int limit = [] {
+    int device = 0, bytes = 0;
+    POLYHEAD_CUDA(cudaGetDevice(&device));
+    POLYHEAD_CUDA(cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device));
+    return bytes;
+  }();
+  require(Shape::shared_bytes(1) <= limit,
+          "{} with these head dimensions needs {} bytes of shared memory, the device {} has {}",
+          name, Shape::shared_bytes(1), cuda::Context::instance().name(), limit);
+  return Shape::shared_bytes(2) <= limit ? 2 : 1;
 }
 
-template <int kQkDim, int kVDim, bool kExtras>
-void forward_pass(const Arguments& a, int batch) {
-  constexpr int kM = kVDim > 128 ? 1 : 2;
-  constexpr std::size_t kShared =
-      sizeof(bf16) * (Tile<64 * kM, kQkDim>::kElements + Tile<kForwardKeys, kQkDim>::kElements +
-                      Tile<kForwardKeys, kVDim>::kElements);
-  const dim3 grid(blocks_of(a.queries, 64 * kM), static_cast<unsigned>(a.heads),
-                  static_cast<unsigned>(batch));
-  launch(forward_kernel<kQkDim, kVDim, kM, kExtras>, grid, kForwardThreads, kShared, a,
-         "attention forward");
+inline int blocks_of(int rows, int block) {
+  return (rows + block - 1) / block;
+}
+template <class Shape>
+int resident_blocks() {
+  return cuda::Context::instance().multiprocessors() * Shape::kBlocks;
 }
 
-template <int kQkDim, int kVDim, int kQueries, Gradients kWhat, bool kExtras>
-void keys_pass(const Arguments& a, int batch) {
-  constexpr std::size_t kShared =
-      sizeof(bf16) * (Tile<kBlockKeys, kQkDim>::kElements + Tile<kBlockKeys, kVDim>::kElements +
-                      Tile<kQueries, kQkDim>::kElements + Tile<kQueries, kVDim>::kElements);
-  const dim3 grid(blocks_of(a.keys, kBlockKeys), static_cast<unsigned>(a.heads / a.heads_per_group),
-                  static_cast<unsigned>(batch));
-  launch(keys_kernel<kQkDim, kVDim, kQueries, kWhat, kExtras>, grid, kBackwardThreads, kShared, a,
-         "attention backward, keys");
+// `column_bytes`: what the blocks of a column read or add to. `min_sections`: if there are as many
+// columns.
+inline Schedule schedule_of(int columns, int rows, std::int64_t column_bytes, int resident,
+                            int min_sections) {
+  constexpr std::int64_t kCacheBytes = std::int64_t{12} << 20;  // of an H100's 50 MiB of L2
+  // Twice the resident blocks at least, for short work to fill the gaps that long work leaves.
+  const std::int64_t section =
+      std::max<std::int64_t>({1, kCacheBytes / column_bytes, blocks_of(2 * resident, rows)});
+  const std::int64_t sections = std::max<std::int64_t>(min_sections, columns / section);
+  return {columns, rows, static_cast<int>(std::min<std::int64_t>(sections, columns))};
 }
 
-template <int kQkDim, int kVDim, bool kExtras>
-void backward_pass(const Arguments& a, int batch) {
-  const std::int64_t rows = static_cast<std::int64_t>(batch) * a.queries;
-  delta_kernel<<<static_cast<unsigned>((rows * a.heads + 7) / 8), 256, 0,
-                 cuda::Context::instance().stream()>>>(a, rows);
-  cuda::check_launch("attention backward, delta");
-  if constexpr (kVDim > 128) {
-    keys_pass<kQkDim, kVDim, 32, Gradients::kKeys, kExtras>(a, batch);
-    keys_pass<kQkDim, kVDim, 32, Gradients::kValues, kExtras>(a, batch);
-  } else {
-    constexpr int kQueries = kQkDim > 128 ? 32 : 64;
-    keys_pass<kQkDim, kVDim, kQueries, Gradients::kBoth, kExtras>(a, batch);
+template <int kQkDim, int kVDim, bool kGeneral>
+void forward_pass(const Arguments& a) {
+  using Shape = ForwardShape<kQkDim, kVDim>;
+  constexpr const char* kName = "attention forward";
+  const int stages = stages_of<Shape>(kName);
+  const std::int64_t keys_at_once = std::min(a.keys, a.reach_back + Shape::kQueries);
+  const Schedule schedule = schedule_of(a.batch * a.heads, blocks_of(a.queries, Shape::kQueries),
+                                        1 + keys_at_once * 2 * (kQkDim + kVDim) / a.heads_per_group,
+                                        resident_blocks<Shape>(), 1);
+  launch(kName, forward_kernel<kQkDim, kVDim, kGeneral>,
+         std::int64_t{schedule.columns} * schedule.rows, Shape::kThreads,
+         Shape::shared_bytes(stages), a, schedule, stages);
+}
+
+template <int kRows, int kDim, int kWarps>
+void finish_gradient(const Arguments& a, const GradientSums& sums, const Heads& gradient) {
+  launch("attention backward, gradient", gradient_kernel<kRows, kDim, kWarps>,
+         std::int64_t{a.batch} * sums.heads * sums.blocks, 32 * kWarps, Tile<kRows, kDim>::kBytes,
+         sums, gradient);
+}
+
+template <int kQkDim, int kVDim, bool kGeneral>
+void backward_pass(const Arguments& a) {
+  using Shape = BackwardShape<kQkDim, kVDim>;
+  constexpr const char* kName = "attention backward";
+  const int stages = stages_of<Shape>(kName);
+  const int groups = a.heads / a.heads_per_group;
+  const int key_blocks = blocks_of(a.keys, Shape::kKeys);
+  const int query_blocks = a.padded_queries / Shape::kQueries;
+
+  const std::int64_t dq_blocks = std::int64_t{a.batch} * a.heads * query_blocks;
+  const std::int64_t part_blocks = std::int64_t{a.batch} * groups * key_blocks;
+  const auto floats = [](std::int64_t count) {
+    return Tensor::empty({count}, DType::kF32, Device::kCuda);
+  };
+  Tensor dq = floats(dq_blocks * Shape::kDqSums), dk, dv;
+  Tensor turns = Tensor::zeros({1 + dq_blocks}, DType::kI32, Device::kCuda);
+  BackwardSums sums{};
+  sums.dq = dq.data<float>();
+  sums.ticket = turns.data<std::int32_t>();
+  sums.turns = sums.ticket + 1;
+  if (a.heads_per_group > 1) {
+    dk = floats(a.heads_per_group * part_blocks * Shape::kDkSums);
+    dv = floats(a.heads_per_group * part_blocks * Shape::kDvSums);
+    sums.dk = dk.data<float>();
+    sums.dv = dv.data<float>();
   }
-  constexpr int kM = kQkDim > 128 ? 1 : 2, kKeys = kQkDim > 64 ? 32 : 64;
-  constexpr std::size_t kShared =
-      sizeof(bf16) * (Tile<64 * kM, kQkDim>::kElements + Tile<64 * kM, kVDim>::kElements +
-                      Tile<kKeys, kQkDim>::kElements + Tile<kKeys, kVDim>::kElements);
-  const dim3 grid(blocks_of(a.queries, 64 * kM), static_cast<unsigned>(a.heads),
-                  static_cast<unsigned>(batch));
-  launch(queries_kernel<kQkDim, kVDim, kM, kKeys, kExtras>, grid, kBackwardThreads, kShared, a,
-         "attention backward, queries");
+
+  const std::int64_t bytes = std::int64_t{a.queries} * (6 * kQkDim + 2 * kVDim);
+  const Schedule schedule =
+      schedule_of(a.batch * a.heads, key_blocks, bytes, resident_blocks<Shape>(), 2);
+  launch(kName, backward_kernel<kQkDim, kVDim, kGeneral>,
+         std::int64_t{schedule.columns} * schedule.rows, Shape::kThreads,
+         Shape::shared_bytes(stages), a, schedule, sums, stages);
+
+  finish_gradient<Shape::kQueries, kQkDim, Shape::kWarps>(
+      a, {sums.dq, sums.turns, 1, 0, a.heads, query_blocks, a.queries, a.scale, a.aligned}, a.dq);
+  if (a.heads_per_group > 1) {
+    const auto finish = [&]<int kDim>(const float* parts, float factor, const Heads& gradient) {
+      finish_gradient<Shape::kKeys, kDim, Shape::kWarps>(
+          a,
+          {parts, nullptr, a.heads_per_group, part_blocks * Shape::kKeys * kDim, groups, key_blocks,
+           a.keys, factor, a.aligned},
+          gradient);
+    };
+    finish.template operator()<kQkDim>(sums.dk, a.scale, a.dk);
+    finish.template operator()<kVDim>(sums.dv, 1.0f, a.dv);
+  }
 }
 
 }  // namespace polyhead::ops::attention_bf16
 
 // Defines NAME_forward and NAME_backward of attention_bf16_instances.h.
-#define POLYHEAD_ATTENTION_INSTANCE(name, qk_dim, v_dim)             \
-  namespace polyhead::ops::attention_bf16 {                          \
-  void name##_forward(const Arguments& a, int batch, bool extras) {  \
-    extras ? forward_pass<qk_dim, v_dim, true>(a, batch)             \
-           : forward_pass<qk_dim, v_dim, false>(a, batch);           \
-  }                                                                  \
-  void name##_backward(const Arguments& a, int batch, bool extras) { \
-    extras ? backward_pass<qk_dim, v_dim, true>(a, batch)            \
-           : backward_pass<qk_dim, v_dim, false>(a, batch);          \
-  }                                                                  \
+#define POLYHEAD_ATTENTION_INSTANCE(name, qk_dim, v_dim)                                      \
+  namespace polyhead::ops::attention_bf16 {                                                   \
+  void name##_forward(const Arguments& a, bool general) {                                     \
+    general ? forward_pass<qk_dim, v_dim, true>(a) : forward_pass<qk_dim, v_dim, false>(a);   \
+  }                                                                                           \
+  void name##_backward(const Arguments& a, bool general) {                                    \
+    general ? backward_pass<qk_dim, v_dim, true>(a) : backward_pass<qk_dim, v_dim, false>(a); \
+  }                                                                                           \
   }

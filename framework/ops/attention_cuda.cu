@@ -1,3 +1,7 @@
+#include <algorithm>
+
+#include "framework/cuda/check.h"
+#include "framework/cuda/context.h"
 #include "framework/dispatch.h"
 #include "framework/ops/attention_bf16.cuh"
 #include "framework/ops/attention_bf16_instances.h"
@@ -7,14 +11,20 @@ namespace polyhead::ops::kernel {
 namespace {
 
 using attention_bf16::Arguments;
+using attention_bf16::bf16;
 using attention_bf16::Heads;
+using attention_bf16::kRowBlock;
 
 Heads heads(const HeadView& view, bool& aligned) {
   const auto address = reinterpret_cast<std::uintptr_t>(view.columns.raw());
   aligned = aligned && address % 16 == 0 && view.columns.row_stride() % 8 == 0 &&
             view.head_stride % 8 == 0 && view.head_dim % 8 == 0;
-  return {static_cast<attention_bf16::bf16*>(const_cast<void*>(view.columns.raw())),
-          view.columns.row_stride(), view.head_stride, static_cast<int>(view.head_dim)};
+  return {static_cast<bf16*>(const_cast<void*>(view.columns.raw())), view.columns.row_stride(),
+          view.head_stride, static_cast<int>(view.head_dim)};
+}
+
+int at_most_unlimited(std::int64_t reach) {
+  return static_cast<int>(std::min<std::int64_t>(reach, attention_bf16::kUnlimited));
 }
 
 Arguments arguments(const HeadView& q, const HeadView& k, const HeadView& v, const HeadView& out,
@@ -26,13 +36,14 @@ Arguments arguments(const HeadView& q, const HeadView& k, const HeadView& v, con
   a.v = heads(v, a.aligned);
   a.out = heads(out, a.aligned);
   a.lse = const_cast<float*>(lse.data<float>());
+  a.batch = static_cast<int>(batch);
   a.queries = static_cast<int>(q.columns.rows() / batch);
   a.keys = static_cast<int>(k.columns.rows() / batch);
   a.heads = static_cast<int>(q.heads);
   a.heads_per_group = static_cast<int>(q.heads / k.heads);
   a.scale = static_cast<float>(spec.scale);
-  a.causal = spec.causal;
-  a.window = static_cast<int>(spec.window);
+  a.reach_back = spec.window > 0 ? at_most_unlimited(spec.window) : attention_bf16::kUnlimited;
+  a.reach_ahead = spec.causal ? 1 : attention_bf16::kUnlimited;
   a.softcap = static_cast<float>(spec.softcap);
   if (spec.alibi_slopes) a.slopes = spec.alibi_slopes.data<float>();
   if (spec.document_start) a.document_start = spec.document_start.data<std::int32_t>();
@@ -40,8 +51,10 @@ Arguments arguments(const HeadView& q, const HeadView& k, const HeadView& v, con
   return a;
 }
 
-bool has_extras(const Arguments& a) {
-  return a.softcap > 0 || a.slopes != nullptr || a.document_start != nullptr;
+// The common path takes the largest score before it scales.
+bool is_general(const Arguments& a) {
+  return a.softcap > 0 || a.slopes != nullptr || a.document_start != nullptr || !(a.scale > 0) ||
+         !a.aligned;
 }
 
 // Calls `run` with the functions of the smallest compiled pair that holds the head dimensions.
@@ -53,8 +66,62 @@ void choose_instance(std::int64_t qk_dim, std::int64_t v_dim, Run&& run) {
   if (dim <= 96) return run(d96_forward, d96_backward);
   if (dim <= 128) return run(d128_forward, d128_backward);
   if (qk_dim <= 192 && v_dim <= 128) return run(d192_v128_forward, d192_v128_backward);
-  POLYHEAD_CHECK(dim <= 256, "attention with head dimensions {} and {}", qk_dim, v_dim);
+  require(dim <= 256, "attention on CUDA takes head dimensions up to 256, not {} and {}", qk_dim,
+          v_dim);
   run(d256_forward, d256_backward);
+}
+
+// Eight lanes a row and head, also for the rows that fill up the last block.
+constexpr int kStatisticsThreads = 256, kStatisticsLanes = 8;
+
+__device__ __forceinline__ float dot(uint4 x, uint4 y) {
+  const std::uint32_t a[4] = {x.x, x.y, x.z, x.w}, b[4] = {y.x, y.y, y.z, y.w};
+  float sum = 0;
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    sum += __uint_as_float(a[i] << 16) * __uint_as_float(b[i] << 16);
+    sum += __uint_as_float(a[i] & 0xffff0000u) * __uint_as_float(b[i] & 0xffff0000u);
+  }
+  return sum;
+}
+
+__global__ void __launch_bounds__(kStatisticsThreads)
+    row_statistics_kernel(const __grid_constant__ Arguments a) {
+  const int lane = static_cast<int>(threadIdx.x) % kStatisticsLanes;
+  const std::int64_t index =
+      (static_cast<std::int64_t>(blockIdx.x) * kStatisticsThreads + threadIdx.x) / kStatisticsLanes;
+  const int head = static_cast<int>(index % a.heads);
+  const std::int64_t padded_row = index / a.heads;
+  const int query = static_cast<int>(padded_row % a.padded_queries);
+  const std::int64_t batch = padded_row / a.padded_queries;
+  const bool exists = batch < a.batch && query < a.queries;
+  float delta = 0;
+  if (exists) {
+    const std::int64_t row = batch * a.queries + query;
+    const bf16* const out = a.out.at(row, head);
+    const bf16* const dout = a.dout.at(row, head);
+    if (a.aligned) {
+      for (int d = 8 * lane; d < a.out.dim; d += 8 * kStatisticsLanes) {
+        delta += dot(*reinterpret_cast<const uint4*>(out + d),
+                     *reinterpret_cast<const uint4*>(dout + d));
+      }
+    } else {
+      for (int d = lane; d < a.out.dim; d += kStatisticsLanes) {
+        delta += __bfloat162float(out[d]) * __bfloat162float(dout[d]);
+      }
+    }
+  }
+#pragma unroll
+  for (int distance = kStatisticsLanes / 2; distance > 0; distance /= 2) {
+    delta += __shfl_xor_sync(0xffffffffu, delta, distance);
+  }
+  if (lane != 0 || batch >= a.batch) return;
+  const std::int64_t head_column = batch * a.heads + head;
+  const float lse = exists ? a.lse[head_column * a.queries + query] : -attention_bf16::kInfinity;
+  const std::int64_t to = head_column * a.padded_queries + query;
+  a.row_lse[to] =
+      lse == -attention_bf16::kInfinity ? attention_bf16::kInfinity : lse * attention_bf16::kLog2E;
+  a.row_delta[to] = delta;
 }
 
 }  // namespace
@@ -67,9 +134,7 @@ void attention_forward<Device::kCuda>(const HeadView& q, const HeadView& k, cons
     return attention_forward_f32(q, k, v, batch, spec, out, lse);
   }
   const Arguments a = arguments(q, k, v, out, lse, batch, spec);
-  choose_instance(q.head_dim, v.head_dim, [&](auto* forward, auto*) {
-    forward(a, static_cast<int>(batch), has_extras(a));
-  });
+  choose_instance(q.head_dim, v.head_dim, [&](auto* forward, auto*) { forward(a, is_general(a)); });
 }
 
 template <>
@@ -85,11 +150,19 @@ void attention_backward<Device::kCuda>(const HeadView& dout, const HeadView& q, 
   a.dq = heads(dq, a.aligned);
   a.dk = heads(dk, a.aligned);
   a.dv = heads(dv, a.aligned);
-  Tensor delta = Tensor::empty_like(lse);
-  a.delta = delta.data<float>();
-  choose_instance(q.head_dim, v.head_dim, [&](auto*, auto* backward) {
-    backward(a, static_cast<int>(batch), has_extras(a));
-  });
+  a.padded_queries = (a.queries + kRowBlock - 1) / kRowBlock * kRowBlock;
+  Tensor statistics =
+      Tensor::empty({2, batch, q.heads, a.padded_queries}, DType::kF32, Device::kCuda);
+  a.row_lse = statistics.data<float>();
+  a.row_delta = a.row_lse + statistics.numel() / 2;
+
+  const std::int64_t threads = batch * q.heads * a.padded_queries * kStatisticsLanes;
+  const std::int64_t blocks = (threads + kStatisticsThreads - 1) / kStatisticsThreads;
+  row_statistics_kernel<<<static_cast<unsigned>(blocks), kStatisticsThreads, 0,
+                          cuda::Context::instance().stream()>>>(a);
+  cuda::check_launch("attention backward, row statistics");
+  choose_instance(q.head_dim, v.head_dim,
+                  [&](auto*, auto* backward) { backward(a, is_general(a)); });
 }
 
 }  // namespace polyhead::ops::kernel

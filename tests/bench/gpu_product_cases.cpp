@@ -123,7 +123,8 @@ void time_attention(GpuBench& bench, const Heads& shape, std::int64_t length) {
 void time_products(GpuBench& bench) {
   for (const Linear& linear : kLinears) time_linear(bench, linear);
   for (const Heads& heads : kHeads) {
-    for (const std::int64_t length : {2048, 8192, 16384}) time_attention(bench, heads, length);
+    for (const std::int64_t length : {2048, 4096, 8192, 16384})
+      time_attention(bench, heads, length);
   }
 }
 

@@ -141,59 +141,105 @@ std::vector<AttentionCase> cases() {
   return result;
 }
 
-TEST(AttentionCuda, MatchesDoubleOnTheCpu) {
-  double worst_out = 0, worst_gradient = 0;
-  for (const AttentionCase& c : cases()) {
-    AttentionProblem exact = exact_problem(c);
-    exact.forward();
-    exact.backward();
-    for (const std::int64_t gap : {8, 3}) {
-      SCOPED_TRACE(c.name() + (gap == 8 ? ", aligned" : ", unaligned"));
-      const Results got = solved_on_cuda(exact, gap);
-      const double out_error = testing::relative_error(got.out, values_of(exact.out), 1e-3);
-      EXPECT_LE(out_error, kOutTolerance);
-      worst_out = std::max(worst_out, out_error);
-      for (std::int64_t i = 0; i < got.lse.numel(); ++i) {
-        const double a = got.lse.data<float>()[i], b = exact.lse.data<double>()[i];
-        if (std::isinf(b)) {
-          ASSERT_EQ(a, b) << "lse " << i;
-        } else {
-          ASSERT_NEAR(a, b, kLseTolerance * std::max(1.0, std::abs(b))) << "lse " << i;
-        }
-      }
-      const double largest = std::max({testing::max_abs(values_of(exact.gradients.q)),
-                                       testing::max_abs(values_of(exact.gradients.k)),
-                                       testing::max_abs(values_of(exact.gradients.v))});
-      const auto compare = [&](const char* name, const Tensor& a, const HeadView& b) {
-        const double error =
-            testing::relative_error(a, values_of(b), std::max(0.1 * largest, 1e-3));
-        EXPECT_LE(error, kGradientTolerance) << name;
-        worst_gradient = std::max(worst_gradient, error);
-      };
-      compare("dq", got.dq, exact.gradients.q);
-      compare("dk", got.dk, exact.gradients.k);
-      compare("dv", got.dv, exact.gradients.v);
-      if (HasFailure()) return;
+struct WorstErrors {
+  double out = 0, gradient = 0;
+
+  ~WorstErrors() { std::printf("worst relative error: out %.2e, gradients %.2e\n", out, gradient); }
+};
+
+// Compares CUDA's results with those of a solved problem.
+void expect_matches(const AttentionProblem& exact, std::int64_t gap, WorstErrors& worst) {
+  SCOPED_TRACE(exact.shape.name() + (gap == 8 ? ", aligned" : ", unaligned"));
+  const Results got = solved_on_cuda(exact, gap);
+  const double out_error = testing::relative_error(got.out, values_of(exact.out), 1e-3);
+  EXPECT_LE(out_error, kOutTolerance);
+  worst.out = std::max(worst.out, out_error);
+  for (std::int64_t i = 0; i < got.lse.numel(); ++i) {
+    const double a = got.lse.data<float>()[i], b = exact.lse.data<double>()[i];
+    if (std::isinf(b)) {
+      ASSERT_EQ(a, b) << "lse " << i;
+    } else {
+      ASSERT_NEAR(a, b, kLseTolerance * std::max(1.0, std::abs(b))) << "lse " << i;
     }
   }
-  std::printf("worst relative error: out %.2e, gradients %.2e\n", worst_out, worst_gradient);
+  const double largest = std::max({testing::max_abs(values_of(exact.gradients.q)),
+                                   testing::max_abs(values_of(exact.gradients.k)),
+                                   testing::max_abs(values_of(exact.gradients.v))});
+  const auto compare = [&](const char* name, const Tensor& a, const HeadView& b) {
+    const double error = testing::relative_error(a, values_of(b), std::max(0.1 * largest, 1e-3));
+    EXPECT_LE(error, kGradientTolerance) << name;
+    worst.gradient = std::max(worst.gradient, error);
+  };
+  compare("dq", got.dq, exact.gradients.q);
+  compare("dk", got.dk, exact.gradients.k);
+  compare("dv", got.dv, exact.gradients.v);
 }
 
-TEST(AttentionCuda, GivesTheSameBitsTwice) {
-  const AttentionProblem exact = exact_problem({.batch = 2,
-                                                .queries = 533,
-                                                .keys = 533,
-                                                .heads = 6,
-                                                .groups = 1,
-                                                .qk_dim = 128,
-                                                .v_dim = 128,
-                                                .window = 400});
+void expect_same_bits_twice(const AttentionProblem& exact) {
   const Results a = solved_on_cuda(exact, 8), b = solved_on_cuda(exact, 8);
   EXPECT_TRUE(testing::bitwise_equal(a.out, b.out));
   EXPECT_TRUE(testing::bitwise_equal(a.lse, b.lse));
   EXPECT_TRUE(testing::bitwise_equal(a.dq, b.dq));
   EXPECT_TRUE(testing::bitwise_equal(a.dk, b.dk));
   EXPECT_TRUE(testing::bitwise_equal(a.dv, b.dv));
+}
+
+TEST(AttentionCuda, MatchesDoubleOnTheCpu) {
+  WorstErrors worst;
+  for (const AttentionCase& c : cases()) {
+    AttentionProblem exact = exact_problem(c);
+    exact.forward();
+    exact.backward();
+    for (const std::int64_t gap : {8, 3}) {
+      expect_matches(exact, gap, worst);
+      if (HasFailure()) return;
+    }
+  }
+}
+
+// The largest score is not that of the largest product.
+TEST(AttentionCuda, TakesAnyScale) {
+  WorstErrors worst;
+  for (const double scale : {-0.3, 0.0}) {
+    AttentionProblem exact =
+        exact_problem({.queries = 130, .keys = 130, .qk_dim = 64, .v_dim = 64});
+    exact.spec.scale = scale;
+    exact.forward();
+    exact.backward();
+    expect_matches(exact, 8, worst);
+  }
+}
+
+// More blocks of keys than the device holds at once, which wait for their turns.
+TEST(AttentionCuda, SumsOverBlocksInTurns) {
+  WorstErrors worst;
+  for (const bool causal : {true, false}) {
+    AttentionProblem exact = exact_problem({.batch = 50,
+                                            .queries = 500,
+                                            .keys = 500,
+                                            .heads = 8,
+                                            .groups = 4,
+                                            .qk_dim = 16,
+                                            .v_dim = 16,
+                                            .causal = causal});
+    exact.forward();
+    exact.backward();
+    expect_matches(exact, 8, worst);
+    expect_same_bits_twice(exact);
+  }
+}
+
+TEST(AttentionCuda, GivesTheSameBitsTwice) {
+  for (const std::int64_t groups : {1, 6}) {
+    expect_same_bits_twice(exact_problem({.batch = 2,
+                                          .queries = 533,
+                                          .keys = 533,
+                                          .heads = 6,
+                                          .groups = groups,
+                                          .qk_dim = 128,
+                                          .v_dim = 128,
+                                          .window = 400}));
+  }
 }
 
 }  // namespace
