@@ -6,14 +6,14 @@
 
 namespace polyhead {
 
-Compute choose_compute(const TrainingConfig& config) {
+Compute choose_compute(DeviceChoice device, Precision precision, std::string_view key) {
   const std::string missing = missing_device(Device::kCuda);
-  require(config.device != DeviceChoice::kCuda || missing.empty(), "training.device: {}", missing);
-  const bool on_cpu = config.device == DeviceChoice::kCpu ||
-                      (config.device == DeviceChoice::kAuto && !missing.empty());
+  require(device != DeviceChoice::kCuda || missing.empty(), "{}: {}", key, missing);
+  const bool on_cpu =
+      device == DeviceChoice::kCpu || (device == DeviceChoice::kAuto && !missing.empty());
   if (on_cpu) return {Device::kCpu, DType::kF32};
   dispatch(Device::kCuda, []<Device D>() { DeviceSystem<D>::use(launched_local_rank()); });
-  return {Device::kCuda, config.precision == Precision::kFp32 ? DType::kF32 : DType::kBf16};
+  return {Device::kCuda, precision == Precision::kFp32 ? DType::kF32 : DType::kBf16};
 }
 
 }  // namespace polyhead

@@ -1,6 +1,8 @@
 // Where and in which type a run computes, from the configuration and the machine.
 #pragma once
 
+#include <string_view>
+
 #include "framework/device.h"
 #include "framework/dtype.h"
 #include "scripts/train_config.h"
@@ -13,7 +15,8 @@ struct Compute {
 };
 
 // device auto is CUDA where the binary and the machine have it, precision auto bf16 on CUDA and
-// fp32 on the CPU. Throws Error if the configured device is missing. Takes the rank's device.
-Compute choose_compute(const TrainingConfig& config);
+// fp32 on the CPU. Throws Error, naming the key or option that asked for it, if the device is
+// missing. Takes the rank's device.
+Compute choose_compute(DeviceChoice device, Precision precision, std::string_view key);
 
 }  // namespace polyhead

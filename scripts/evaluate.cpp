@@ -9,6 +9,7 @@
 #include "framework/files/durable_file.h"
 #include "scripts/commands.h"
 #include "scripts/evaluation_report.h"
+#include "scripts/train_config_fields.h"
 
 namespace polyhead {
 namespace {
@@ -17,6 +18,16 @@ const std::map<std::string, WindowMethod> kMethods = {{"strided", WindowMethod::
                                                       {"hf_strided", WindowMethod::kHfStrided},
                                                       {"rolling", WindowMethod::kRolling},
                                                       {"megatron", WindowMethod::kMegatron}};
+
+// The names that a configuration gives the values.
+template <class Enum>
+std::map<std::string, Enum> values_by_name() {
+  std::map<std::string, Enum> values;
+  for (const char* name : EnumNames<Enum>::kNames) {
+    values.emplace(name, static_cast<Enum>(values.size()));
+  }
+  return values;
+}
 
 struct Arguments {
   std::vector<std::string> checkpoints;
@@ -72,6 +83,12 @@ void add_evaluate_command(CLI::App& app, const Communicator& world) {
                       "Tokens between windows (default: half the context; the context: disjoint, "
                       "which skips tokens and so gives no bits per byte)");
   command->add_option("--tp", arguments->options.tensor_parallel_size, "Tensor-parallel ranks");
+  command->add_option("--device", arguments->options.device, "Where to compute")
+      ->transform(CLI::CheckedTransformer(values_by_name<DeviceChoice>()));
+  command
+      ->add_option("--precision", arguments->options.precision,
+                   "In what to compute; auto: bf16 on CUDA")
+      ->transform(CLI::CheckedTransformer(values_by_name<Precision>()));
   command->add_option("--out", arguments->out, "Write OUT.md and OUT.json too");
   command->callback([arguments, &world] { run(*arguments, world); });
 }

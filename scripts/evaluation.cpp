@@ -11,12 +11,13 @@
 #include "data/perplexity.h"
 #include "framework/checkpoint/checkpoint.h"
 #include "framework/error.h"
+#include "framework/ops/matmul.h"
 #include "framework/parameters/parameter_store.h"
 #include "layers/kv_cache.h"
 #include "layers/model.h"
 #include "layers/parameter_shapes.h"
+#include "scripts/compute.h"
 #include "scripts/rank_layout.h"
-#include "scripts/train_config.h"
 
 namespace polyhead {
 namespace {
@@ -68,8 +69,8 @@ std::vector<std::span<const TextWindow>> batches_of(std::span<const TextWindow> 
 
 class Scorer {
  public:
-  Scorer(const Model& model, const IndexedDataset& dataset, std::int64_t vocab_size)
-      : model_(model), dataset_(dataset), vocab_size_(vocab_size) {}
+  Scorer(const Model& model, Device device, const IndexedDataset& dataset, std::int64_t vocab_size)
+      : model_(model), device_(device), dataset_(dataset), vocab_size_(vocab_size) {}
 
   // The sum of negative log-likelihoods of each window's scored targets.
   std::vector<double> score(std::span<const TextWindow> batch) const {
@@ -81,7 +82,8 @@ class Scorer {
       fill(batch[static_cast<std::size_t>(i)], tokens.data<std::int32_t>() + i * length,
            targets.data<std::int32_t>() + i * length);
     }
-    const Tensor losses = model_.output_loss().losses(model_.infer(tokens, count), targets);
+    const Tensor h = model_.infer(tokens.to(device_), count);
+    const Tensor losses = model_.output_loss().losses(h, targets.to(device_)).to(Device::kCpu);
     std::vector<double> sums;
     for (std::int64_t i = 0; i < count; ++i) {
       const float* begin = losses.data<float>() + i * length;
@@ -111,6 +113,7 @@ class Scorer {
   }
 
   const Model& model_;
+  Device device_;
   const IndexedDataset& dataset_;
   std::int64_t vocab_size_;
 };
@@ -196,6 +199,10 @@ CheckpointEvaluation evaluate_checkpoint(const std::filesystem::path& checkpoint
           "--tp {}: {} cannot be split over so many ranks; use a smaller number",
           options.tensor_parallel_size, checkpoint.string());
 
+  const Compute compute = choose_compute(options.device, options.precision, "--device");
+  if (compute.device != Device::kCpu) world.connect_devices();
+  // The same perplexity in every run is worth more than the fastest products.
+  ops::set_matmul_measuring(compute.device, false);
   const RankLayout layout(world, options.tensor_parallel_size);
   TensorParallel parallel(*layout.tensor, /*sequence_parallel=*/false);
   CheckpointEvaluation evaluation;
@@ -222,14 +229,15 @@ CheckpointEvaluation evaluate_checkpoint(const std::filesystem::path& checkpoint
           "--stride {}: must lie between 1 and the context ({})", evaluation.stride,
           evaluation.context);
 
-  Model model(config.model, evaluation.context, parallel, DType::kF32);
-  ParameterStore store(model.parameters(), DType::kF32, Device::kCpu);
+  Model model(config.model, evaluation.context, parallel, compute.dtype, Recompute::kNone,
+              compute.device);
+  ParameterStore store(model.parameters(), compute.dtype, compute.device);
   load_checkpoint(folder, world, store, {});
   const std::vector<TextWindow> windows =
       windows_of(dataset, options.method, evaluation.context, evaluation.stride);
   const auto begin = std::chrono::steady_clock::now();
-  const Tensor sums =
-      score_windows(Scorer(model, dataset, config.model.vocab_size.value()), windows, layout);
+  const Tensor sums = score_windows(
+      Scorer(model, compute.device, dataset, config.model.vocab_size.value()), windows, layout);
   const double seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   std::int64_t inputs = 0;

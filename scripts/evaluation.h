@@ -16,6 +16,7 @@
 #include "data/evaluation_windows.h"
 #include "data/indexed_dataset.h"
 #include "framework/comm/communicator.h"
+#include "scripts/train_config.h"
 
 namespace polyhead {
 
@@ -24,6 +25,8 @@ struct EvaluationOptions {
   std::optional<std::int64_t> context;  // absent: the sequence length of training
   std::optional<std::int64_t> stride;   // absent: half the context; kRolling takes none
   int tensor_parallel_size = 1;
+  DeviceChoice device = DeviceChoice::kAuto;
+  Precision precision = Precision::kAuto;
 };
 
 struct CheckpointEvaluation {

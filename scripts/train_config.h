@@ -32,6 +32,7 @@ struct TrainingConfig {
   std::int64_t seed = 1234;
   DeviceChoice device = DeviceChoice::kAuto;
   Precision precision = Precision::kAuto;
+  bool deterministic = false;  // two runs give the same bits, at the price of measured products
   Recompute recompute = Recompute::kNone;
   std::int64_t eval_interval = 0;            // steps; 0: never
   std::optional<std::int64_t> eval_samples;  // absent: all of the validation data

@@ -8,9 +8,11 @@
 #include "framework/device_system.h"
 #include "framework/dispatch.h"
 #include "framework/ops/elementwise.h"
+#include "framework/ops/matmul.h"
 #include "layers/huggingface/config_json.h"
 #include "optim/gradients.h"
 #include "scripts/config_changes.h"
+#include "scripts/matmul_record.h"
 #include "scripts/rank_0.h"
 #include "scripts/uptraining.h"
 
@@ -115,7 +117,8 @@ std::string describe_problem(double loss, const Parameter* non_finite) {
 }  // namespace
 
 Trainer::Trainer(const TrainConfig& config, const Communicator& world)
-    : compute_(choose_compute(config.training)),
+    : compute_(
+          choose_compute(config.training.device, config.training.precision, "training.device")),
       layout_(connected(world, compute_.device),
               static_cast<int>(config.parallel.tensor_model_parallel_size)),
       parallel_(*layout_.tensor, config.parallel.sequence_parallel),
@@ -144,7 +147,19 @@ void Trainer::initialize() {
   store_.initialize(state_.seed);
 }
 
+void Trainer::settle_products() {
+  if (products_settled_) return;
+  products_settled_ = true;
+  if (config_.training.deterministic) return ops::set_matmul_measuring(compute_.device, false);
+  settle_matmuls(config_.checkpoint.folder, layout_.world, compute_.device, [&] {
+    const Batch batch =
+        on_device(data_.batch(0, config_.training.micro_batch_size), compute_.device);
+    forward_backward(batch, /*weight=*/0);
+  });
+}
+
 StepResult Trainer::step() {
+  settle_products();
   const std::int64_t global = config_.training.global_batch_size;
   const std::int64_t mine = global / layout_.data->size();
   const Batch batch =

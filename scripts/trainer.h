@@ -77,6 +77,8 @@ class Trainer {
   const AdamW& optimizer() const { return optimizer_; }
 
  private:
+  // Fixes the algorithms of matrix products, before the first step.
+  void settle_products();
   // Returns weight * the sum of the losses of this rank's micro-batches.
   double forward_backward(const Batch& batch, double weight);
   std::vector<NamedState> moments();
@@ -94,6 +96,7 @@ class Trainer {
   AdamW optimizer_;
   LearningRateSchedule schedule_;
   TrainerState state_;
+  bool products_settled_ = false;
 };
 
 }  // namespace polyhead

@@ -107,7 +107,7 @@ std::vector<std::string> CheckedCommunicator::all_gather_strings(const std::stri
 }
 
 void CheckedCommunicator::connect_devices() const {
-  if (size_ > 1 && NcclGroup::usable(*this)) links_ = std::make_unique<NcclGroup>(*this);
+  if (size_ > 1 && !links_ && NcclGroup::usable(*this)) links_ = std::make_unique<NcclGroup>(*this);
 }
 
 std::unique_ptr<Communicator> CheckedCommunicator::split(int color) const {

@@ -16,6 +16,9 @@ template <Device D>
 struct Matmul {
   static void multiply(const Tensor& a, Transpose transpose_a, const Tensor& b,
                        Transpose transpose_b, Accumulate accumulate, Tensor& c);
+  static void set_measuring(bool on);
+  static std::string choices();
+  static bool adopt_choices(const std::string& choices, const std::string& source);
 };
 
 template <Device D>

@@ -26,4 +26,17 @@ void matmul(const Tensor& a, Transpose transpose_a, const Tensor& b, Transpose t
   });
 }
 
+void set_matmul_measuring(Device device, bool on) {
+  dispatch(device, [&]<Device D>() { kernel::Matmul<D>::set_measuring(on); });
+}
+
+std::string matmul_choices(Device device) {
+  return dispatch(device, []<Device D>() { return kernel::Matmul<D>::choices(); });
+}
+
+bool adopt_matmul_choices(Device device, const std::string& choices, const std::string& source) {
+  return dispatch(device,
+                  [&]<Device D>() { return kernel::Matmul<D>::adopt_choices(choices, source); });
+}
+
 }  // namespace polyhead::ops

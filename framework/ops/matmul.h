@@ -1,6 +1,8 @@
 // Matrix products by the BLAS.
 #pragma once
 
+#include <string>
+
 #include "framework/tensor.h"
 
 namespace polyhead::ops {
@@ -20,6 +22,20 @@ void matmul(const Tensor& a, Transpose transpose_a, const Tensor& b, Transpose t
 inline void matmul_weight(const Tensor& x, const Tensor& weight, Tensor& y) {
   matmul(x, Transpose::kNo, weight, Transpose::kYes, Accumulate::kNo, y);
 }
+
+// Which of its library's algorithms a device takes for which product. Any one of them gives the
+// same bits in every run, and different ones give different bits: ranks that hold copies of the
+// same numbers, and runs that are to repeat each other, need the same choices. The CPU has no
+// choice.
+//
+// Whether products that have no algorithm yet race the candidates, which is so at first, or take
+// the library's first guess, which is the same in every process.
+void set_matmul_measuring(Device device, bool on);
+// All choices of this process so far, as text; empty where there are none to make.
+std::string matmul_choices(Device device);
+// Takes over what matmul_choices told another process. False, and nothing taken, if that ran
+// another device or version of the library. Throws Error, naming `source`, if the text is not its.
+bool adopt_matmul_choices(Device device, const std::string& choices, const std::string& source);
 
 // What the start banner prints and a checkpoint records, e.g. "OpenBLAS 0.3.21 Haswell".
 std::string blas_description();

@@ -148,4 +148,18 @@ void Matmul<Device::kCpu>::multiply(const Tensor& a, Transpose transpose_a, cons
   });
 }
 
+template <>
+void Matmul<Device::kCpu>::set_measuring(bool /*on*/) {}
+
+template <>
+std::string Matmul<Device::kCpu>::choices() {
+  return "";
+}
+
+template <>
+bool Matmul<Device::kCpu>::adopt_choices(const std::string& choices,
+                                         const std::string& /*source*/) {
+  return choices.empty();
+}
+
 }  // namespace polyhead::ops::kernel

@@ -58,4 +58,19 @@ void Matmul<Device::kCuda>::multiply(const Tensor& a, Transpose transpose_a, con
                  a.raw(), b.raw(), c.raw());
 }
 
+template <>
+void Matmul<Device::kCuda>::set_measuring(bool on) {
+  cuda::GemmChoices::set_measuring(on);
+}
+
+template <>
+std::string Matmul<Device::kCuda>::choices() {
+  return cuda::GemmChoices::to_json();
+}
+
+template <>
+bool Matmul<Device::kCuda>::adopt_choices(const std::string& choices, const std::string& source) {
+  return cuda::GemmChoices::adopt(choices, source);
+}
+
 }  // namespace polyhead::ops::kernel

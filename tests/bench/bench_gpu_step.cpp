@@ -42,7 +42,8 @@ Tensor random_tokens(std::int64_t count, std::int64_t vocabulary, std::uint64_t 
 class Step {
  public:
   explicit Step(const TrainConfig& config)
-      : compute_(choose_compute(config.training)),
+      : compute_(
+            choose_compute(config.training.device, config.training.precision, "training.device")),
         sequences_(config.training.micro_batch_size),
         micro_batches_(config.training.global_batch_size / sequences_),
         solo_(make_solo_communicator()),

@@ -28,7 +28,8 @@ EvaluationOptions options_of(WindowMethod method, int tensor_parallel_size = 1) 
   EvaluationOptions options{.method = method,
                             .context = kContext,
                             .stride = kStride,
-                            .tensor_parallel_size = tensor_parallel_size};
+                            .tensor_parallel_size = tensor_parallel_size,
+                            .device = DeviceChoice::kCpu};  // also where there is a GPU
   if (method == WindowMethod::kRolling) options.stride.reset();
   return options;
 }

@@ -3,6 +3,9 @@
 
 #include <cmath>
 
+#include "framework/files/mapped_file.h"
+#include "framework/ops/matmul.h"
+#include "scripts/matmul_record.h"
 #include "tests/support/compare.h"
 #include "tests/support/ranks.h"
 #include "tests/support/training_run.h"
@@ -85,6 +88,34 @@ TEST_P(TrainingOnCuda, FollowsTheCpuOnEveryLayout) {
 INSTANTIATE_TEST_SUITE_P(Variants, TrainingOnCuda,
                          ::testing::ValuesIn(testing::attention_variants()),
                          [](const auto& test) { return test.param.name; });
+
+TEST(ProductsOnCuda, AreSettledInTheRunFolder) {
+  TrainingRun run;
+  run.config.training.device = DeviceChoice::kCuda;
+  const std::filesystem::path record =
+      std::filesystem::path(run.config.checkpoint.folder) / kMatmulRecord;
+  run.run(1, 1, [&](Trainer& trainer, const Communicator&) {
+    trainer.initialize();
+    EXPECT_FALSE(std::filesystem::exists(record));
+    testing::train_for(trainer, 1);
+    EXPECT_EQ(MappedFile(record).text(), ops::matmul_choices(Device::kCuda));
+  });
+}
+
+TEST(TrainingOnCudaRepeats, BitwiseInDeterministicMode) {
+  TrainingRun run;
+  run.config.training.device = DeviceChoice::kCuda;
+  run.config.training.deterministic = true;
+  Tensor first, second;
+  for (Tensor* result : {&first, &second}) {
+    run.run(1, 1, [&](Trainer& trainer, const Communicator&) {
+      trainer.initialize();
+      testing::train_for(trainer, 5);
+      *result = trainer.store().masters().to(Device::kCpu);
+    });
+  }
+  EXPECT_TRUE(testing::bitwise_equal(first, second));
+}
 
 TEST(TrainingOnCudaResumes, Bitwise) {
   for (const Precision precision : {Precision::kFp32, Precision::kBf16}) {
