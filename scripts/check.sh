@@ -38,13 +38,6 @@ if command -v ccache > /dev/null; then launcher=(-DCMAKE_CXX_COMPILER_LAUNCHER=c
 cmake --preset "$preset" -DPOLYHEAD_BUILD_TESTS=ON "${launcher[@]}"
 cmake --build --preset "$preset"
 
-echo "== tests ($labels)"
-if [ "$preset" = tsan ]; then
-  # libgomp is not instrumented: with more threads every parallel loop would look like a race.
-  export OMP_NUM_THREADS=1
-fi
-ctest --test-dir "build/$preset" -L "$labels" --no-tests=error --output-on-failure
-
 if [ "$preset" = release ] && command -v nvcc > /dev/null; then
   echo "== build (cuda)"
   cmake --preset cuda -DPOLYHEAD_BUILD_TESTS=ON "${launcher[@]}"
@@ -52,5 +45,12 @@ if [ "$preset" = release ] && command -v nvcc > /dev/null; then
   echo "== tests (gpu): skipped where no device is visible"
   ctest --test-dir build/cuda -L gpu --no-tests=error --output-on-failure
 fi
+
+echo "== tests ($labels)"
+if [ "$preset" = tsan ]; then
+  # libgomp is not instrumented: with more threads every parallel loop would look like a race.
+  export OMP_NUM_THREADS=1
+fi
+ctest --test-dir "build/$preset" -L "$labels" --no-tests=error --output-on-failure
 
 echo "== passed in $((SECONDS / 60)) min $((SECONDS % 60)) s"
