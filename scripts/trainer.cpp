@@ -166,35 +166,48 @@ StepResult Trainer::step() {
       on_device(data_.batch(state_.samples + layout_.data->rank() * mine, mine), compute_.device);
   const double valid = sum_over(*layout_.data, static_cast<double>(batch.valid_targets));
 
+  const double weight = 1.0 / std::max(1.0, valid);
   store_.zero_grads();
-  const double loss = forward_backward(batch, 1.0 / std::max(1.0, valid));
-  const std::string problem = describe_problem(loss, first_non_finite_gradient(store_));
+  Tensor loss = forward_backward(batch, weight);
   sum_gradients(store_, *layout_.data);
+  layout_.data->all_reduce(loss);
+  Tensor squares = squared_gradient_norm(store_, *layout_.tensor);
+  ops::add_sum(/*factor=*/0, loss, squares);  // NaN where the loss is not finite
+  Tensor scale = Tensor::empty_like(squares);
+  ops::clip_scale(squares, config_.optimizer.clip_grad_norm, scale);
 
   ++state_.step;
   state_.samples += global;
   state_.tokens += global * config_.data.sequence_length;
-  const Tensor squares = squared_gradient_norm(store_, *layout_.tensor);
-  StepResult result{.loss = sum_over(*layout_.data, loss),
+  const double rate = learning_rate(schedule_, state_.step);
+  optimizer_.step(rate, scale);  // makes no update where the scale is NaN
+  // Here the host waits for the device, for the first time in the step.
+  StepResult result{.loss = number_in(loss),
                     .gradient_norm = std::sqrt(number_in(squares)),
-                    .learning_rate = learning_rate(schedule_, state_.step),
-                    .problem = agree_on_problems(layout_.world, problem)};
-  if (result.problem.empty() && !std::isfinite(result.gradient_norm)) {
-    const Parameter* overflowed = first_non_finite_gradient(store_);
-    result.problem =
-        agree_on_problems(layout_.world, overflowed ? "the sum over ranks of the gradient of " +
-                                                          overflowed->name + " overflows"
-                                                    : "");
-  }
-  if (result.problem.empty()) {
-    Tensor scale = Tensor::empty_like(squares);
-    ops::clip_scale(squares, config_.optimizer.clip_grad_norm, scale);
-    optimizer_.step(result.learning_rate, scale);
+                    .learning_rate = rate,
+                    .problem = {}};
+  if (!std::isfinite(result.gradient_norm)) {
+    optimizer_.set_updates(optimizer_.updates() - 1);
+    result.problem = explain_skipped_update(batch, weight);
   }
   return result;
 }
 
-double Trainer::forward_backward(const Batch& batch, double weight) {
+std::string Trainer::explain_skipped_update(const Batch& batch, double weight) {
+  store_.zero_grads();
+  const double loss = number_in(forward_backward(batch, weight));
+  const std::string problem =
+      agree_on_problems(layout_.world, describe_problem(loss, first_non_finite_gradient(store_)));
+  if (!problem.empty()) return problem;
+  sum_gradients(store_, *layout_.data);
+  const Parameter* overflowed = first_non_finite_gradient(store_);
+  return agree_on_problems(
+      layout_.world,
+      overflowed ? "the sum over ranks of the gradient of " + overflowed->name + " overflows"
+                 : "a number was not finite, and was when the step was computed once more");
+}
+
+Tensor Trainer::forward_backward(const Batch& batch, double weight) {
   const std::int64_t sequences = config_.training.micro_batch_size;
   const std::int64_t tokens = sequences * config_.data.sequence_length;
   Tensor loss = Tensor::zeros({1}, DType::kF64, compute_.device);
@@ -209,7 +222,7 @@ double Trainer::forward_backward(const Batch& batch, double weight) {
     model_.output_loss().loss_and_gradient(h, part_of(batch.targets), weight, loss, dh);
     model_.backward(dh, saved);
   }
-  return number_in(loss);
+  return loss;
 }
 
 EvaluationResult Trainer::evaluate() {

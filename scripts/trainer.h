@@ -79,8 +79,11 @@ class Trainer {
  private:
   // Fixes the algorithms of matrix products, before the first step.
   void settle_products();
-  // Returns weight * the sum of the losses of this rank's micro-batches.
-  double forward_backward(const Batch& batch, double weight);
+  // Which ranks made which number that is not finite. Computes the gradients once more, with the
+  // same weights: a step that goes well need not look.
+  std::string explain_skipped_update(const Batch& batch, double weight);
+  // Returns weight * the sum of the losses of this rank's micro-batches, (1) f64 on the device.
+  Tensor forward_backward(const Batch& batch, double weight);
   std::vector<NamedState> moments();
   TrainerState load(const std::filesystem::path& checkpoint, std::vector<NamedState> states,
                     Hashes hashes);
