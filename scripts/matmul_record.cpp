@@ -23,7 +23,9 @@ void settle_matmuls(const std::filesystem::path& run, const Communicator& world,
   const std::string chosen = told_by_rank_0(world, [&] { return ops::matmul_choices(device); });
   run_on_all_ranks(world, [&] {
     ops::adopt_matmul_choices(device, chosen, "rank 0's choices");
-    if (world.rank() == 0 && chosen != recorded) replace_durably(record, chosen);
+    if (world.rank() != 0 || chosen == recorded) return;
+    std::filesystem::create_directories(run);
+    replace_durably(record, chosen);
   });
 }
 
