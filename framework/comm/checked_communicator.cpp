@@ -1,5 +1,6 @@
 #include "framework/comm/checked_communicator.h"
 
+#include "framework/comm/hang.h"
 #include "framework/error.h"
 
 namespace polyhead {
@@ -50,6 +51,7 @@ void CheckedCommunicator::all_reduce(Tensor& tensor, Reduction reduction) const 
   count(Collective::kAllReduce, 2 * bytes_of(tensor) * (size_ - 1) / size_);
   if (size_ == 1) return;
   if (const NcclGroup* links = links_for(tensor)) {
+    enqueued_on_device(Collective::kAllReduce, bytes_of(tensor), size_);
     return links->all_reduce(tensor.raw(), tensor.dtype(), tensor.numel(), reduction);
   }
   Staged staged(tensor);
@@ -62,6 +64,7 @@ void CheckedCommunicator::all_gather(const Tensor& part, Tensor& whole) const {
   count(Collective::kAllGather, bytes_of(part) * (size_ - 1));
   if (size_ == 1) return copy_unless_same(part, whole);
   if (const NcclGroup* links = links_for(whole)) {
+    enqueued_on_device(Collective::kAllGather, bytes_of(whole), size_);
     return links->all_gather(part.raw(), part.dtype(), part.numel(), whole.raw());
   }
   Staged staged(whole);
@@ -75,6 +78,7 @@ void CheckedCommunicator::reduce_scatter(const Tensor& whole, Tensor& part) cons
   count(Collective::kReduceScatter, bytes_of(part) * (size_ - 1));
   if (size_ == 1) return copy_unless_same(whole, part);
   if (const NcclGroup* links = links_for(whole)) {
+    enqueued_on_device(Collective::kReduceScatter, bytes_of(whole), size_);
     return links->reduce_scatter(whole.raw(), whole.dtype(), part.numel(), part.raw());
   }
   Staged staged(part);
@@ -89,6 +93,7 @@ void CheckedCommunicator::broadcast(Tensor& tensor, int root) const {
   count(Collective::kBroadcast, rank_ == root ? bytes_of(tensor) * (size_ - 1) : 0);
   if (size_ == 1) return;
   if (const NcclGroup* links = links_for(tensor)) {
+    enqueued_on_device(Collective::kBroadcast, bytes_of(tensor), size_);
     return links->broadcast(tensor.raw(), tensor.dtype(), tensor.numel(), root);
   }
   Staged staged(tensor);

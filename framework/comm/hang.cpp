@@ -20,6 +20,18 @@ struct SignOfLife {
 };
 SignOfLife sign_of_life;
 
+struct Devices {
+  DeviceWatch watch;
+  std::thread::id voice;
+  WaitState last;  // enqueued
+  bool pending = false;
+};
+Devices devices;
+
+bool speaks_for_devices() {
+  return devices.watch.begin && devices.voice == std::this_thread::get_id();
+}
+
 // "rank 1", "ranks 0 and 2", "ranks 0, 2 and 3"
 std::string name_ranks(const std::vector<int>& ranks) {
   if (ranks.size() == 1) return fmt::format("rank {}", ranks.front());
@@ -55,6 +67,33 @@ void set_sign_of_life(std::function<void()> send) {
   sign_of_life = {std::move(send), std::this_thread::get_id()};
 }
 
+void set_device_watch(DeviceWatch watch) {
+  devices = {.watch = std::move(watch), .voice = std::this_thread::get_id(), .last = {}};
+}
+
+void enqueued_on_device(Collective collective, std::int64_t bytes, int group_size) {
+  if (!speaks_for_devices()) return;
+  devices.last.collective = collective;
+  devices.last.bytes = bytes;
+  devices.last.group_size = group_size;
+  ++devices.last.sequence;
+  devices.pending = true;
+}
+
+DeviceWait::DeviceWait() : is_for_others_(speaks_for_devices() && devices.pending) {
+  if (is_for_others_) devices.watch.begin(devices.last);
+}
+
+DeviceWait::~DeviceWait() {
+  if (!is_for_others_) return;
+  devices.pending = false;
+  devices.watch.end();
+}
+
+void DeviceWait::check() const {
+  if (is_for_others_) devices.watch.check();
+}
+
 std::string describe(const WaitState& state) {
   return fmt::format("{} {} ({} bytes, {} ranks)", name_of(state.collective), state.sequence,
                      state.bytes, state.group_size);
@@ -74,8 +113,10 @@ std::string describe_hang(const std::vector<WaitState>& answers,
   for (const WaitState& state : answers) {
     if (state.finished) finished.push_back(state.rank);
     if (!state.waits) continue;
-    waiting[fmt::format("for rank {} in {}", state.waits_for, describe(state))].push_back(
-        state.rank);
+    const std::string what = state.waits_for == kOtherDevices
+                                 ? "for the devices of other ranks, last in"
+                                 : fmt::format("for rank {} in", state.waits_for);
+    waiting[fmt::format("{} {}", what, describe(state))].push_back(state.rank);
     seconds = std::max(seconds, state.seconds);
   }
   if (!finished.empty()) {

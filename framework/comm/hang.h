@@ -27,6 +27,26 @@ void still_working();
 // How the World tells the others; null: there are none.
 void set_sign_of_life(std::function<void()> send);
 
+// Devices also exchange messages among themselves; the host meets a hang of theirs where it waits
+// for its device. A collective was enqueued on this rank's device.
+void enqueued_on_device(Collective collective, std::int64_t bytes, int group_size);
+// Around a wait of the host for its device, with check() again and again where others may be the
+// reason: check() does not return if the job has hung.
+class DeviceWait {
+ public:
+  DeviceWait();
+  ~DeviceWait();
+  DeviceWait(const DeviceWait&) = delete;
+  DeviceWait& operator=(const DeviceWait&) = delete;
+
+  // Whether collectives have been enqueued since the last wait, in a job that is watched.
+  bool is_for_others() const { return is_for_others_; }
+  void check() const;
+
+ private:
+  bool is_for_others_;
+};
+
 // What a rank answers.
 struct WaitState {
   int rank = 0;               // of the world, as all ranks here
@@ -37,9 +57,18 @@ struct WaitState {
   std::int64_t sequence = 0;  // which collective of its group, from 1
   std::int64_t bytes = 0;
   int group_size = 0;
-  int waits_for = 0;  // a rank of which a message is missing
+  int waits_for = 0;  // a rank of which a message is missing, or kOtherDevices
   double seconds = 0;
 };
+
+inline constexpr int kOtherDevices = -1;
+
+// How the World watches waits for the device; null: nobody watches.
+struct DeviceWatch {
+  std::function<void(const WaitState&)> begin;  // the last collective enqueued
+  std::function<void()> check, end;
+};
+void set_device_watch(DeviceWatch watch);
 
 // "all_reduce 212 (1048576 bytes, 2 ranks)"
 std::string describe(const WaitState& state);

@@ -1,9 +1,19 @@
 #include "framework/cuda/context.h"
 
+#include <chrono>
+#include <thread>
+
+#include "framework/comm/hang.h"
 #include "framework/cuda/check.h"
 #include "framework/error.h"
 
 namespace polyhead::cuda {
+namespace {
+
+// Between looks at a device that waits for other ranks' devices.
+constexpr auto kLook = std::chrono::microseconds(20);
+
+}  // namespace
 
 void check(cudaError_t status, const char* call) {
   if (status == cudaSuccess) [[likely]]
@@ -34,7 +44,18 @@ Context::Context() {
 }
 
 void Context::synchronize() const {
-  POLYHEAD_CUDA(cudaStreamSynchronize(stream_));
+  const DeviceWait wait;
+  if (!wait.is_for_others()) {
+    POLYHEAD_CUDA(cudaStreamSynchronize(stream_));
+    return;
+  }
+  while (true) {
+    const cudaError_t status = cudaStreamQuery(stream_);
+    if (status != cudaErrorNotReady) return check(status, "cudaStreamQuery");
+    cudaGetLastError();  // not an error, but it would be taken for one of the next launch
+    wait.check();
+    std::this_thread::sleep_for(kLook);
+  }
 }
 
 }  // namespace polyhead::cuda

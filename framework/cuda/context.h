@@ -30,7 +30,8 @@ class Context {
   int compute_capability() const { return compute_capability_; }  // 90 for Hopper
   const std::string& name() const { return name_; }
 
-  // The host waits for all work on the stream.
+  // The host waits for all work on the stream. If that waits for other ranks in vain, the job ends
+  // (framework/comm/hang.h).
   void synchronize() const;
 
  private:

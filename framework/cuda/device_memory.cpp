@@ -57,7 +57,7 @@ void DeviceMemory<Device::kCuda>::copy_rows(const void* from, std::size_t from_p
     POLYHEAD_CUDA(cudaPointerGetAttributes(&attributes, address));
     return attributes.type != cudaMemoryTypeDevice;
   };
-  if (on_host(from) || on_host(to)) POLYHEAD_CUDA(cudaStreamSynchronize(stream));
+  if (on_host(from) || on_host(to)) Context::instance().synchronize();
 }
 
 }  // namespace polyhead

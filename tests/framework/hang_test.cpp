@@ -57,5 +57,38 @@ TEST(Hang, NamesARankThatFinishedEarly) {
   EXPECT_THAT(message, HasSubstr("ranks 0 and 1 wait for rank 2 in split 1"));
 }
 
+TEST(Hang, NamesTheCollectiveThatADeviceWaitsIn) {
+  const std::string message =
+      describe_hang({waiting(0, Collective::kAllReduce, 5, kOtherDevices)}, kProcesses);
+  EXPECT_THAT(message, HasSubstr("rank 0 waits for the devices of other ranks, last in "
+                                 "all_reduce 5 (4096 bytes, 3 ranks)"));
+}
+
+TEST(DeviceWait, IsWatchedOnceForWhatWasEnqueued) {
+  std::vector<WaitState> begun;
+  int checks = 0, ends = 0;
+  set_device_watch({.begin = [&](const WaitState& last) { begun.push_back(last); },
+                    .check = [&] { ++checks; },
+                    .end = [&] { ++ends; }});
+  const auto watched = [] {
+    const DeviceWait wait;
+    wait.check();
+    return wait.is_for_others();
+  };
+  EXPECT_FALSE(watched());
+  enqueued_on_device(Collective::kAllReduce, 64, 2);
+  enqueued_on_device(Collective::kAllGather, 32, 4);
+  EXPECT_TRUE(watched());
+  EXPECT_FALSE(watched());
+  set_device_watch({});
+  enqueued_on_device(Collective::kAllReduce, 64, 2);
+  EXPECT_FALSE(watched());
+
+  ASSERT_EQ(begun.size(), 1U);
+  EXPECT_EQ(describe(begun.front()), "all_gather 2 (32 bytes, 4 ranks)");
+  EXPECT_EQ(checks, 1);
+  EXPECT_EQ(ends, 1);
+}
+
 }  // namespace
 }  // namespace polyhead

@@ -75,7 +75,8 @@ void Watchdog::check(int waits_for) {
   checked_ = now;
   state_.waits_for = waits_for;
   read_messages();
-  if (state_.waits && finished_[static_cast<std::size_t>(waits_for)]) {
+  if (state_.waits && waits_for != kOtherDevices &&
+      finished_[static_cast<std::size_t>(waits_for)]) {
     if (!waits_for_finished_) saw_finished_ = now;
     waits_for_finished_ = true;
   } else {

@@ -23,7 +23,7 @@ class Watchdog {
   void set_processes(std::vector<std::string> processes) { processes_ = std::move(processes); }
 
   // Around every collective, with check() again and again while it waits. `waits_for` is a rank of
-  // the world. check() does not return if the job has hung.
+  // the world, or kOtherDevices. check() does not return if the job has hung.
   void begin(Collective collective, std::int64_t sequence, std::int64_t bytes, int group_size);
   void check(int waits_for);
   void end();

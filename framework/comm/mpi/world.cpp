@@ -71,12 +71,21 @@ World::World(int& argc, char**& argv) : state_(std::make_unique<State>()) {
           "MPI that this binary was built with",
           *launched);
   state_->communicator = connect_world(*state_->watchdog);
-  set_sign_of_life([watchdog = &*state_->watchdog] { watchdog->tell_working(); });
+  mpi::Watchdog* const watchdog = &*state_->watchdog;
+  set_sign_of_life([watchdog] { watchdog->tell_working(); });
+  set_device_watch({.begin =
+                        [watchdog](const WaitState& last) {
+                          watchdog->begin(last.collective, last.sequence, last.bytes,
+                                          last.group_size);
+                        },
+                    .check = [watchdog] { watchdog->check(kOtherDevices); },
+                    .end = [watchdog] { watchdog->end(); }});
   state_->watchdog->set_processes(state_->communicator->all_gather_strings(describe_process()));
 }
 
 World::~World() {
   set_sign_of_life(nullptr);
+  set_device_watch({});
   if (state_->watchdog) state_->watchdog->finish();
 }
 
