@@ -26,12 +26,6 @@ constexpr bool kKeepFreedBlocks =
     true;
 #endif
 
-std::size_t rounded(std::size_t bytes) {
-  std::size_t step = kAlignment;
-  if (bytes > 4096) step = std::max(step, std::bit_floor(bytes - 1) / 8);
-  return std::max(step, (bytes + step - 1) / step * step);
-}
-
 template <Device D>
 class Pool {
  public:
@@ -111,12 +105,18 @@ Pool<D>& pool() {
 
 }  // namespace
 
+std::size_t block_capacity(std::size_t bytes) {
+  std::size_t step = kAlignment;
+  if (bytes > 4096) step = std::max(step, std::bit_floor(bytes - 1) / 8);
+  return std::max(step, (bytes + step - 1) / step * step);
+}
+
 Buffer::~Buffer() {
   dispatch(device_, [&]<Device D>() { pool<D>().give_back(data_, capacity_); });
 }
 
 std::shared_ptr<Buffer> allocate_buffer(std::size_t bytes, Device device) {
-  const std::size_t capacity = rounded(bytes);
+  const std::size_t capacity = block_capacity(bytes);
   return dispatch(device, [&]<Device D>() {
     void* data = pool<D>().take(capacity);
     if (kPoisonFreshMemory) DeviceMemory<D>::set_bytes(data, 0xFF, capacity);

@@ -33,6 +33,9 @@ class Buffer {
   Device device_;
 };
 
+// What a request for so many bytes takes: the rounded size, which the statistics count.
+std::size_t block_capacity(std::size_t bytes);
+
 // Uninitialised memory; in builds without NDEBUG every byte is 0xFF, a NaN in any float type.
 std::shared_ptr<Buffer> allocate_buffer(std::size_t bytes, Device device);
 

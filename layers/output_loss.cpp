@@ -15,15 +15,19 @@ OutputLoss::OutputLoss(const ModelConfig& config, Parameter* tied, const TensorP
   if (!tied_) own_ = vocabulary_parameter("lm_head.weight", config, parallel);
 }
 
-std::int64_t OutputLoss::chunk_tokens(std::int64_t tokens) const {
+std::int64_t output_chunk_tokens(std::int64_t tokens, std::int64_t vocabulary, DType dtype,
+                                 Device device) {
   constexpr std::int64_t kMultiple = 128;  // rows of a tile of the matrix product
-  const std::int64_t chunk_bytes = std::int64_t{64}
-                                   << (head().value.device() == Device::kCuda ? 24 : 20);
-  const std::int64_t row_bytes =
-      head().value.rows() * static_cast<std::int64_t>(size_of(head().value.dtype()));
+  const std::int64_t chunk_bytes = std::int64_t{64} << (device == Device::kCuda ? 24 : 20);
+  const std::int64_t row_bytes = vocabulary * static_cast<std::int64_t>(size_of(dtype));
   const std::int64_t chunks = (tokens * row_bytes + chunk_bytes - 1) / chunk_bytes;
   const std::int64_t rows = (tokens + chunks - 1) / std::max<std::int64_t>(chunks, 1);
   return (rows + kMultiple - 1) / kMultiple * kMultiple;
+}
+
+std::int64_t OutputLoss::chunk_tokens(std::int64_t tokens) const {
+  const Tensor& weight = head().value;
+  return output_chunk_tokens(tokens, weight.rows(), weight.dtype(), weight.device());
 }
 
 OutputLoss::Chunk OutputLoss::forward_chunk(const Tensor& h, const Tensor& targets) const {

@@ -16,6 +16,11 @@
 
 namespace polyhead {
 
+// How many of `tokens` the loss takes at once, where a rank's logits have `vocabulary` columns:
+// chunks of one size, so that few shapes occur.
+std::int64_t output_chunk_tokens(std::int64_t tokens, std::int64_t vocabulary, DType dtype,
+                                 Device device);
+
 class OutputLoss {
  public:
   // `tied` is the embedding's weight, or null: the head then has its own.
@@ -39,7 +44,6 @@ class OutputLoss {
   };
   const Parameter& head() const { return tied_ ? *tied_ : *own_; }
   Parameter& head() { return tied_ ? *tied_ : *own_; }
-  // How many of `tokens` to take at once: chunks of one size, so that few shapes occur.
   std::int64_t chunk_tokens(std::int64_t tokens) const;
   Chunk forward_chunk(const Tensor& h, const Tensor& targets) const;
 

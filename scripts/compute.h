@@ -14,6 +14,9 @@ struct Compute {
   DType dtype = DType::kF32;  // of activations and of the weights that products read
 };
 
+// What choose_compute would choose, without taking the device or asking whether it is there.
+Compute planned_compute(DeviceChoice device, Precision precision);
+
 // device auto is CUDA where the binary and the machine have it, precision auto bf16 on CUDA and
 // fp32 on the CPU. Throws Error, naming the key or option that asked for it, if the device is
 // missing. Takes the rank's device.

@@ -1,5 +1,6 @@
 // polyhead inspect: what a configuration or a checkpoint means.
 #include <fmt/format.h>
+#include <omp.h>
 
 #include <CLI/CLI.hpp>
 #include <filesystem>
@@ -9,6 +10,7 @@
 #include "framework/error.h"
 #include "scripts/commands.h"
 #include "scripts/inspection_report.h"
+#include "scripts/memory_estimate.h"
 #include "scripts/rank_0.h"
 #include "scripts/train_config.h"
 
@@ -20,6 +22,8 @@ struct Arguments {
   std::vector<std::string> overrides;
   std::optional<int> tensor_parallel_size;
   std::optional<std::int64_t> context;
+  bool memory = false;
+  std::optional<std::string> device;
 };
 
 TrainConfig read_config(const Arguments& arguments) {
@@ -46,6 +50,14 @@ void run(const Arguments& arguments) {
     fmt::print(stderr, "warning: {}: {}: {}\n", arguments.source, warning.key, warning.message);
   }
   fmt::print("{}", report);
+  if (!arguments.memory) return;
+  if (arguments.device) {
+    config.training.device = *arguments.device == "cuda" ? DeviceChoice::kCuda : DeviceChoice::kCpu;
+  }
+  const Compute compute = planned_compute(config.training.device, config.training.precision);
+  const int ranks = options.tensor_parallel_size;
+  fmt::print("\n{}", memory_table(estimate_memory(config, compute, ranks, omp_get_max_threads()),
+                                  compute, ranks));
 }
 
 }  // namespace
@@ -63,6 +75,14 @@ void add_inspect_command(CLI::App& app, const Communicator& world) {
                       "Tensor-parallel ranks (default: the configuration's)");
   command->add_option("--context", arguments->context,
                       "Tokens in the KV cache (default: the sequence length)");
+  CLI::Option* const memory =
+      command->add_flag("--memory", arguments->memory,
+                        "Predict the memory of a training step's tensors on each rank");
+  command
+      ->add_option("--device", arguments->device,
+                   "Of --memory, also where it is not there (default: training.device)")
+      ->needs(memory)
+      ->check(CLI::IsMember({"cpu", "cuda"}));
   command->callback([arguments, &world] { run_on_rank_0(world, [&] { run(*arguments); }); });
 }
 

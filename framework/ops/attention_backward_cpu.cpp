@@ -34,11 +34,6 @@ struct Operands {
 // in zeros.
 template <class T>
 struct Scratch {
-  static std::int64_t size(const Operands<T>& x) {
-    return (2 * x.q.head_dim + x.v.head_dim + x.padded_qk_dim + x.padded_v_dim + 3 * kBlockKeys +
-            2) *
-           kTileQueries;
-  }
   Scratch(T* memory, const Operands<T>& x)
       : q_t{memory, kTileQueries},
         dout_t{q_t.row(x.q.head_dim), kTileQueries},
@@ -200,12 +195,14 @@ void backward(const Operands<T>& x) {
   const std::int64_t groups = x.k.heads, heads_per_group = x.q.heads / groups;
   const std::int64_t pairs = x.batch * groups;
   const std::vector<QueryRun> runs = cut_into_runs(x.spec, pairs, x.queries, x.keys);
-  const std::int64_t partial_rows = runs.back().partial_row + runs.back().key_count();
-  Tensor dk_sums = Tensor::empty({pairs, partial_rows, x.padded_qk_dim}, dtype_of<T>());
-  Tensor dv_sums = Tensor::empty({pairs, partial_rows, x.padded_v_dim}, dtype_of<T>());
-  Tensor memory = Tensor::empty({omp_get_max_threads(), Scratch<T>::size(x)}, dtype_of<T>());
+  const std::int64_t rows = partial_rows(runs);
+  Tensor dk_sums = Tensor::empty({pairs, rows, x.padded_qk_dim}, dtype_of<T>());
+  Tensor dv_sums = Tensor::empty({pairs, rows, x.padded_v_dim}, dtype_of<T>());
+  Tensor memory = Tensor::empty(
+      {omp_get_max_threads(), backward_thread_elements<T>(x.q.head_dim, x.v.head_dim)},
+      dtype_of<T>());
   const auto sums_of = [&](Tensor& sums, std::int64_t pair) {
-    return Panel<T>{sums.data<T>() + pair * partial_rows * sums.cols(), sums.cols()};
+    return Panel<T>{sums.data<T>() + pair * rows * sums.cols(), sums.cols()};
   };
   const auto run_count = static_cast<std::int64_t>(runs.size());
 

@@ -2,6 +2,7 @@
 // framework/ops.
 #pragma once
 
+#include "framework/ops/attention_bf16_instances.h"
 #include "framework/ops/attention_mma.cuh"
 
 namespace polyhead::ops::attention_bf16 {
@@ -36,7 +37,6 @@ struct Arguments {
   bool aligned;  // every pointer, stride and dimension is a multiple of 16 bytes
 };
 
-inline constexpr int kRowBlock = 64;
 inline constexpr int kUnlimited = 1 << 25;  // beyond any position
 inline constexpr float kLog2E = 1.4426950408889634f, kLn2 = 0.6931471805599453f;
 inline constexpr float kInfinity = __builtin_huge_valf();

@@ -31,7 +31,7 @@ namespace polyhead::ops::attention_bf16 {
 template <int kQkDim, int kVDim>
 struct BackwardShape {
   static constexpr int kQueries = kRowBlock;
-  static constexpr int kKeys = kQkDim >= 128 && kVDim <= 128 ? 128 : 64;
+  static constexpr int kKeys = backward_keys({kQkDim, kVDim});
   static constexpr int kWarps = kQkDim >= 128 ? 8 : 4, kThreads = 32 * kWarps;
   static constexpr int kWarpColumns = kWarps / 2;
   static constexpr int kBlocks = kQkDim >= 128 ? 1 : kQkDim > 64 ? 2 : 3;  // on a multiprocessor

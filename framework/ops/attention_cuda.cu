@@ -61,13 +61,11 @@ bool is_general(const Arguments& a) {
 template <class Run>
 void choose_instance(std::int64_t qk_dim, std::int64_t v_dim, Run&& run) {
   using namespace attention_bf16;
-  const std::int64_t dim = std::max(qk_dim, v_dim);
-  if (dim <= 64) return run(d64_forward, d64_backward);
-  if (dim <= 96) return run(d96_forward, d96_backward);
-  if (dim <= 128) return run(d128_forward, d128_backward);
-  if (qk_dim <= 192 && v_dim <= 128) return run(d192_v128_forward, d192_v128_backward);
-  require(dim <= 256, "attention on CUDA takes head dimensions up to 256, not {} and {}", qk_dim,
-          v_dim);
+  const HeadDims dims = compiled_dims(qk_dim, v_dim);
+  if (dims == HeadDims{64, 64}) return run(d64_forward, d64_backward);
+  if (dims == HeadDims{96, 96}) return run(d96_forward, d96_backward);
+  if (dims == HeadDims{128, 128}) return run(d128_forward, d128_backward);
+  if (dims == HeadDims{192, 128}) return run(d192_v128_forward, d192_v128_backward);
   run(d256_forward, d256_backward);
 }
 

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "framework/ops/attention_tiles.h"
+#include "framework/ops/simd.h"
 
 namespace polyhead::ops {
 
@@ -25,6 +26,19 @@ struct QueryRun {
 // `pairs`: how many (sequence, group) pairs there are to work on besides.
 std::vector<QueryRun> cut_into_runs(const AttentionSpec& spec, std::int64_t pairs,
                                     std::int64_t queries, std::int64_t keys);
+
+// Of the partial sums of all runs.
+inline std::int64_t partial_rows(const std::vector<QueryRun>& runs) {
+  return runs.back().partial_row + runs.back().key_count();
+}
+
+// Elements of the working memory of one thread of the backward pass.
+template <class T>
+std::int64_t backward_thread_elements(std::int64_t qk_dim, std::int64_t v_dim) {
+  return (2 * qk_dim + v_dim + simd::round_up_to_width<T>(qk_dim) +
+          simd::round_up_to_width<T>(v_dim) + 3 * kBlockKeys + 2) *
+         kTileQueries;
+}
 
 // target = the sum of all runs' rows for one key, in order.
 template <class T>

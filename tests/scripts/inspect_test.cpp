@@ -12,6 +12,7 @@ namespace polyhead {
 namespace {
 
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 const std::string kConfig = POLYHEAD_SOURCE_DIR "/configs/quickstart_gqa.yaml";
 
@@ -33,6 +34,15 @@ TEST(Inspect, Configuration) {
   EXPECT_THAT(inspect(kConfig + " --tp 2 --context 100"),
               HasSubstr("one sequence of 100 tokens, 2 tensor-parallel ranks"));
   EXPECT_THAT(inspect(kConfig + " --tp 3"), HasSubstr("must be a multiple of"));
+}
+
+TEST(Inspect, Memory) {
+  const std::string cpu = " --memory --device cpu";
+  EXPECT_THAT(inspect(kConfig), Not(HasSubstr("training step")));
+  EXPECT_THAT(inspect(kConfig + cpu), HasSubstr("a training step on cpu in f32, on 1 of 1 ranks"));
+  EXPECT_THAT(inspect(kConfig + cpu + " --tp 2"), HasSubstr("on 1 of 2 ranks"));
+  EXPECT_THAT(inspect(kConfig + " --memory --device cuda"),
+              HasSubstr("a training step on cuda in bf16"));
 }
 
 TEST(Inspect, CheckpointAndRunFolder) {
