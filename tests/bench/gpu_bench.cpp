@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <memory>
+#include <nlohmann/json.hpp>
 #include <utility>
 
 #include "framework/cuda/check.h"
@@ -66,11 +67,19 @@ std::size_t bytes_in_use() {
 
 }  // namespace
 
-GpuBench::GpuBench(std::string filter, const std::string& json_path) : filter_(std::move(filter)) {
+GpuBench::GpuBench(const std::string& json_path)
+    : selected_([](const std::string&) { return true; }) {
   if (!json_path.empty()) {
     json_.open(json_path, std::ios::app);
     require(json_.is_open(), "{} cannot be written", json_path);
   }
+}
+
+void GpuBench::select(std::function<bool(const std::string&)> selected) {
+  selected_ = std::move(selected);
+}
+
+void GpuBench::measure_yardsticks() {
   constexpr std::int64_t kCopied = std::int64_t{1} << 29, kSize = 8192;  // elements
   const Timing copy = time([&]() -> Work {
     const Tensor from = random({kCopied});
@@ -89,12 +98,14 @@ GpuBench::GpuBench(std::string filter, const std::string& json_path) : filter_(s
 }
 
 void GpuBench::run(const Case& timed, const std::function<Work()>& prepare) {
-  if (timed.name.find(filter_) == std::string::npos) return;
+  if (!selected_(timed.name)) return;
   try {
+    if (product_rate_ == 0) measure_yardsticks();
     report(timed, time(prepare));
   } catch (const std::exception& error) {
     ++failed_;
     fmt::print("{:<58} failed: {}\n", timed.name, error.what());
+    write(nlohmann::json{{"case", timed.name}, {"error", error.what()}}.dump());
   }
   std::fflush(stdout);
   release_unused_memory(Device::kCuda);
@@ -124,16 +135,19 @@ void GpuBench::report(const Case& timed, const Timing& timing) {
              timed.name, 1e3 * timing.median, shown, computes ? "TFLOP/s" : "GB/s", 100 * share,
              computes ? "8192^3" : "copy", 1e3 * timing.least, 1e3 * timing.most,
              timing.iterations);
-  const std::string line = fmt::format(
+  write(fmt::format(
       "{{\"case\": \"{}\", \"ms\": {:.5f}, \"ms_min\": {:.5f}, \"ms_max\": {:.5f}, "
-      "\"iterations\": {}, \"{}\": {:.2f}, \"share_of_{}\": {:.4f}, \"device\": \"{}\"}}\n",
+      "\"iterations\": {}, \"{}\": {:.2f}, \"share_of_{}\": {:.4f}, \"device\": \"{}\"}}",
       timed.name, 1e3 * timing.median, 1e3 * timing.least, 1e3 * timing.most, timing.iterations,
       computes ? "tflops" : "gb_per_s", shown, computes ? "product" : "copy", share,
-      cuda::Context::instance().name());
+      cuda::Context::instance().name()));
+}
+
+void GpuBench::write(const std::string& json) {
   if (json_.is_open()) {
-    json_ << line << std::flush;
+    json_ << json << std::endl;
   } else {
-    fmt::print("{}", line);
+    fmt::print("{}\n", json);
   }
 }
 

@@ -27,11 +27,14 @@ using Work = std::function<void()>;
 
 class GpuBench {
  public:
-  // Runs cases whose name contains `filter`; appends JSON lines to the file, or prints them if the
-  // path is empty. Measures the device's yardsticks: a copy of 1 GiB and an 8192^3 bf16 product.
-  GpuBench(std::string filter, const std::string& json_path);
+  // Appends JSON lines to the file, or prints them if the path is empty.
+  explicit GpuBench(const std::string& json_path);
 
-  // A case that throws is reported, and counts as failed.
+  // Which cases are timed from now on; all at first.
+  void select(std::function<bool(const std::string& name)> selected);
+
+  // The first case that is timed measures the device's yardsticks before: a copy of 1 GiB and an
+  // 8192^3 bf16 product. A case that throws is reported, and counts as failed.
   void run(const Case& timed, const std::function<Work()>& prepare);
   int failed() const { return failed_; }
 
@@ -41,11 +44,13 @@ class GpuBench {
     std::size_t iterations = 0;
   };
   static Timing time(const std::function<Work()>& prepare);
+  void measure_yardsticks();
   void report(const Case& timed, const Timing& timing);
+  void write(const std::string& json);
 
-  std::string filter_;
+  std::function<bool(const std::string&)> selected_;
   std::ofstream json_;
-  double copy_rate_ = 0, product_rate_ = 0;  // bytes and operations per second
+  double copy_rate_ = 0, product_rate_ = 0;  // bytes and operations per second; 0: not yet measured
   int failed_ = 0;
 };
 
