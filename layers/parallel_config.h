@@ -12,6 +12,7 @@ namespace polyhead {
 struct ParallelConfig {
   std::int64_t tensor_model_parallel_size = 1;  // ranks that share each layer
   bool sequence_parallel = false;               // tokens sharded between the parallel regions
+  bool distributed_optimizer = false;           // its state sharded over the data-parallel ranks
   std::int64_t communication_timeout = 600;  // seconds until a silent rank ends the run; 0: never
 };
 
@@ -27,6 +28,8 @@ void visit_fields(Visitor& visitor, ParallelConfig& config) {
   visitor("tensor_model_parallel_size", config.tensor_model_parallel_size,
           {.aliases = {"tensor_parallel_size"}});
   visitor("sequence_parallel", config.sequence_parallel);
+  visitor("distributed_optimizer", config.distributed_optimizer,
+          {.aliases = {"use_distributed_optimizer"}});
   visitor("communication_timeout", config.communication_timeout);
 
   visitor.unsupported("pipeline_model_parallel_size", "1", "pipeline parallelism is not built");

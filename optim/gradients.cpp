@@ -45,6 +45,11 @@ void sum_gradients(ParameterStore& store, const Communicator& data_parallel) {
     }
   }
   Tensor& grads = store.grads();
+  if (store.shard_over()) {
+    Tensor mine = grads.row_slice(store.shard().begin, store.shard().end);
+    store.shard_over()->reduce_scatter(grads, mine);
+    return;
+  }
   const std::int64_t bucket = kBucketBytes / static_cast<std::int64_t>(size_of(grads.dtype()));
   for (std::int64_t begin = 0; begin < grads.numel(); begin += bucket) {
     Tensor slice = grads.row_slice(begin, std::min(begin + bucket, grads.numel()));
@@ -54,10 +59,11 @@ void sum_gradients(ParameterStore& store, const Communicator& data_parallel) {
 
 Tensor squared_gradient_norm(const ParameterStore& store, const Communicator& tensor_parallel) {
   Tensor squares = Tensor::zeros({1}, DType::kF64, store.grads().device());
-  for (const auto& run : segment_runs(store, [](const Parameter& p) { return p.owner; })) {
+  for (const auto& run : segment_runs_in_shard(store, [](const Parameter& p) { return p.owner; })) {
     if (run.property) ops::add_sum_squares(store.grads().row_slice(run.begin, run.end), squares);
   }
   tensor_parallel.all_reduce(squares);
+  if (store.shard_over()) store.shard_over()->all_reduce(squares);
   return squares;
 }
 

@@ -17,11 +17,14 @@ namespace polyhead {
 // Sums the gradients of parameters with partial_over over that group, in one message a group, then
 // every gradient over the data-parallel ranks, in buckets of at most 16 MiB. Afterwards each entry
 // is complete wherever a copy of it lies.
+//
+// Where the optimizer state is sharded over data_parallel, one reduce_scatter in place takes the
+// buckets' place: half the bytes, and entries outside this rank's shard stay this rank's own.
 void sum_gradients(ParameterStore& store, const Communicator& data_parallel);
 
 // The square of the global norm, (1) f64 on the store's device, the same on all tensor-parallel
 // ranks; call it after sum_gradients. Squares are summed in f64 in a fixed order, then over the
-// ranks.
+// ranks, and where the optimizer state is sharded over the data-parallel ranks too.
 Tensor squared_gradient_norm(const ParameterStore& store, const Communicator& tensor_parallel);
 
 // The first parameter whose gradient holds a NaN or an infinity; null where all are finite. Before

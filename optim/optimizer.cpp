@@ -15,17 +15,23 @@ void AdamW::step(double learning_rate, const Tensor& gradient_scale) {
   const Tensor scalars =
       ops::adamw_scalars(options_, learning_rate, updates_).to(store_.values().device());
   scalars.row_slice(ops::kGradientScale, ops::kGradientScale + 1).copy_from(gradient_scale);
-  for (const auto& run : segment_runs(store_, [](const Parameter& p) { return p.decays; })) {
-    Tensor value = store_.masters().row_slice(run.begin, run.end);
+  const std::int64_t start = store_.shard().begin;
+  for (const auto& run :
+       segment_runs_in_shard(store_, [](const Parameter& p) { return p.decays; })) {
+    const auto state_of = [&](const Tensor& shard) {
+      return shard.row_slice(run.begin - start, run.end - start);
+    };
+    Tensor value = state_of(store_.masters());
     Tensor rounded;
     if (store_.has_masters()) rounded = store_.values().row_slice(run.begin, run.end);
-    Tensor first = first_moment_.row_slice(run.begin, run.end);
-    Tensor second = second_moment_.row_slice(run.begin, run.end);
+    Tensor first = state_of(first_moment_);
+    Tensor second = state_of(second_moment_);
     ops::AdamwOptions options = options_;
     if (!run.property) options.weight_decay = 0;
     ops::adamw(store_.grads().row_slice(run.begin, run.end), options, scalars, value, first, second,
                rounded);
   }
+  store_.gather_values();
 }
 
 }  // namespace polyhead

@@ -1,4 +1,5 @@
-// AdamW over the flat buffers of a ParameterStore. Memory: two more buffers of the store's size.
+// AdamW over the flat buffers of a ParameterStore. Memory: two more buffers of the size of the
+// store's shard of the optimizer state.
 #pragma once
 
 #include "framework/ops/adamw.h"
@@ -13,20 +14,21 @@ class AdamW {
   AdamW(ParameterStore& store, const ops::AdamwOptions& options);
 
   // One update of all values from the gradients times `gradient_scale` (1) f64, the clip factor.
+  // Where the state is sharded each rank updates its part, then receives those of the others.
   void step(double learning_rate, const Tensor& gradient_scale);
 
   // What a checkpoint holds, beside the values: the moments, laid out like them, and how many
   // updates there were, for the correction of their bias.
-  Tensor& first_moment() { return first_moment_; }    // (size)
-  Tensor& second_moment() { return second_moment_; }  // (size)
+  Tensor& first_moment() { return first_moment_; }    // (shard size)
+  Tensor& second_moment() { return second_moment_; }  // (shard size)
   std::int64_t updates() const { return updates_; }
   void set_updates(std::int64_t updates) { updates_ = updates; }
 
  private:
   ParameterStore& store_;
   ops::AdamwOptions options_;
-  Tensor first_moment_;   // (size)
-  Tensor second_moment_;  // (size)
+  Tensor first_moment_;   // (shard size)
+  Tensor second_moment_;  // (shard size)
   std::int64_t updates_ = 0;
 };
 

@@ -34,4 +34,17 @@ auto segment_runs(const ParameterStore& store, PropertyOf property_of) {
   return runs;
 }
 
+// The parts of the runs whose optimizer state this rank holds.
+template <class PropertyOf>
+auto segment_runs_in_shard(const ParameterStore& store, PropertyOf property_of) {
+  auto runs = segment_runs(store, property_of);
+  for (auto& run : runs) {
+    const FlatRange part = overlap({run.begin, run.end}, store.shard());
+    run.begin = part.begin;
+    run.end = part.end;
+  }
+  std::erase_if(runs, [](const auto& run) { return run.begin == run.end; });
+  return runs;
+}
+
 }  // namespace polyhead

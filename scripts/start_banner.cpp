@@ -21,9 +21,11 @@ std::int64_t parameter_count(const ParameterStore& store, const Communicator& te
 
 std::string describe_ranks(const Trainer& trainer) {
   const RankLayout& layout = trainer.layout();
-  return fmt::format("{} = {} data-parallel x {} tensor-parallel{}", layout.world.size(),
-                     layout.data->size(), layout.tensor->size(),
-                     trainer.config().parallel.sequence_parallel ? ", sequence parallel" : "");
+  return fmt::format(
+      "{} = {} data-parallel x {} tensor-parallel{}{}", layout.world.size(), layout.data->size(),
+      layout.tensor->size(),
+      trainer.config().parallel.sequence_parallel ? ", sequence parallel" : "",
+      trainer.config().parallel.distributed_optimizer ? ", distributed optimizer" : "");
 }
 
 }  // namespace
@@ -35,11 +37,12 @@ std::vector<std::string> start_banner(Trainer& trainer, double peak_rate) {
   const ModelConfig& model = config.model;
   const std::int64_t parameters = parameter_count(trainer.store(), *layout.tensor);
   const ParameterStore& store = trainer.store();
-  // Gradients, two moments, and values in one or two forms.
+  // Gradients and values whole, of the optimizer's two moments and masters this rank's shard.
   const double state_bytes =
       static_cast<double>(store.size()) *
-      static_cast<double>(3 * size_of(store.grads().dtype()) + size_of(store.values().dtype()) +
-                          (store.has_masters() ? size_of(store.masters().dtype()) : 0));
+          static_cast<double>(size_of(store.grads().dtype()) + size_of(store.values().dtype())) +
+      static_cast<double>(store.shard().size()) *
+          static_cast<double>((store.has_masters() ? 3 : 2) * size_of(store.masters().dtype()));
 
   std::vector<std::string> lines = {
       fmt::format("model: {}, {} layers, hidden {}, ffn {}, {} heads, vocabulary {}",

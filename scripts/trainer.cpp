@@ -127,7 +127,8 @@ Trainer::Trainer(const TrainConfig& config, const Communicator& world)
       validation_(open_validation(world, config_, data_)),
       model_(config_.model, config_.data.sequence_length, parallel_, compute_.dtype,
              config_.training.recompute, compute_.device),
-      store_(model_.parameters(), compute_.dtype, compute_.device),
+      store_(model_.parameters(), compute_.dtype, compute_.device,
+             config_.parallel.distributed_optimizer ? layout_.data.get() : nullptr),
       optimizer_(store_, adamw_options(config_.optimizer)),
       schedule_(learning_rate_schedule(config_)) {
   state_.seed = static_cast<std::uint64_t>(config_.training.seed);

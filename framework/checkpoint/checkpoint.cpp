@@ -99,6 +99,7 @@ class FolderWriter {
   std::exception_ptr failure_;
 };
 
+// Collective over the group that shards `flat`, if it is, and over the assembling group.
 void write_flat(FolderWriter& folder, const std::string& stem, const Tensor& flat,
                 const ParameterStore& store, const TensorAssembly& assembly,
                 std::uint64_t max_shard_bytes) {
@@ -109,8 +110,9 @@ void write_flat(FolderWriter& folder, const std::string& stem, const Tensor& fla
     const auto segment = std::ranges::find_if(store.segments(), [&](const Segment& candidate) {
       return candidate.parameter->name == info.name;
     });
-    const Tensor local = store.view(flat, *segment).to(Device::kCpu);
-    folder.write(assembly.assemble(*segment->parameter, local));
+    const Tensor local = store.whole_segment(flat, *segment);
+    if (!assembly.takes_part()) continue;
+    folder.write(assembly.assemble(*segment->parameter, local.to(Device::kCpu)));
   }
   folder.end();
 }
@@ -163,11 +165,9 @@ fs::path save_checkpoint(const fs::path& run, const Communicator& world, const C
   run_on_all_ranks(world, [&] {
     FolderWriter folder(run, world, description);
     const TensorAssembly assembly(world, tensor, store);
-    if (assembly.takes_part()) {
-      write_flat(folder, kModelStem, store.values(), store, assembly, max_shard_bytes);
-      for (const NamedState& state : optimizer_states) {
-        write_flat(folder, state_stem(state.name), state.flat, store, assembly, max_shard_bytes);
-      }
+    write_flat(folder, kModelStem, store.values(), store, assembly, max_shard_bytes);
+    for (const NamedState& state : optimizer_states) {
+      write_flat(folder, state_stem(state.name), state.flat, store, assembly, max_shard_bytes);
     }
     folder.commit();
   });
@@ -188,7 +188,7 @@ TrainerState load_checkpoint(const fs::path& folder, const Communicator& world,
       Tensor(state.flat).set_zero();
       read_segments(SafetensorsReader(folder, state_stem(state.name)), state.flat.dtype(), store,
                     [&](const Segment& segment, const Tensor& local) {
-                      store.view(state.flat, segment).copy_from(local);
+                      store.set_part(state.flat, segment, local);
                     });
     }
   });

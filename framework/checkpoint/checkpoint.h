@@ -11,9 +11,10 @@
 // come from the masters where there are any, else from the model.
 //
 // Saving: the tensor-parallel group of world rank 0 gathers one tensor at a time and world rank 0
-// writes it, so a rank needs memory for one whole tensor. Everything is written once, hashed on the
-// way, and synced. Loading: rank 0 verifies all hashes before any rank uses a byte. However long
-// either takes, the ranks that wait are told that the others work.
+// writes it, so a rank needs memory for one whole tensor; of sharded optimizer state the
+// data-parallel ranks first put the tensor-parallel slices together, one at a time too. Everything
+// is written once, hashed on the way, and synced. Loading: rank 0 verifies all hashes before any
+// rank uses a byte. However long either takes, the ranks that wait are told that the others work.
 #pragma once
 
 #include <filesystem>

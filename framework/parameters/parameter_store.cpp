@@ -1,5 +1,7 @@
 #include "framework/parameters/parameter_store.h"
 
+#include <algorithm>
+
 #include "framework/bf16.h"
 
 namespace polyhead {
@@ -7,8 +9,12 @@ namespace {
 
 constexpr std::int64_t kAlignment = 64;  // elements
 
-std::int64_t aligned(std::int64_t offset) {
-  return (offset + kAlignment - 1) / kAlignment * kAlignment;
+std::int64_t aligned(std::int64_t offset, std::int64_t alignment = kAlignment) {
+  return (offset + alignment - 1) / alignment * alignment;
+}
+
+FlatRange range_of(const Segment& segment) {
+  return {segment.begin, segment.begin + segment.size};
 }
 
 Tensor rounded_to_bf16(const Tensor& wide) {
@@ -22,21 +28,35 @@ Tensor rounded_to_bf16(const Tensor& wide) {
 
 }  // namespace
 
-ParameterStore::ParameterStore(std::vector<Parameter*> parameters, DType dtype, Device device) {
+FlatRange overlap(const FlatRange& one, const FlatRange& other) {
+  const std::int64_t begin = std::max(one.begin, other.begin);
+  return {begin, std::max(begin, std::min(one.end, other.end))};
+}
+
+ParameterStore::ParameterStore(std::vector<Parameter*> parameters, DType dtype, Device device,
+                               const Communicator* shard_over)
+    : shard_over_(shard_over && shard_over->size() > 1 ? shard_over : nullptr) {
   std::int64_t offset = 0;
   for (Parameter* parameter : parameters) {
     if (!parameter->joins_previous) offset = aligned(offset);
     segments_.push_back({parameter, offset, parameter->local_shape.numel()});
     offset += segments_.back().size;
   }
+  const std::int64_t size = aligned(offset, kAlignment * (shard_over_ ? shard_over_->size() : 1));
   const DType wide = accumulation_dtype(dtype);
-  values_ = Tensor::zeros({aligned(offset)}, dtype, device);
-  if (wide != dtype) masters_ = Tensor::zeros({aligned(offset)}, wide, device);
-  grads_ = Tensor::zeros({aligned(offset)}, wide, device);
+  values_ = Tensor::zeros({size}, dtype, device);
+  masters_ = wide != dtype ? Tensor::zeros({shard().size()}, wide, device)
+                           : values_.row_slice(shard().begin, shard().end);
+  grads_ = Tensor::zeros({size}, wide, device);
   for (const Segment& segment : segments_) {
     segment.parameter->value = view(values_, segment);
     segment.parameter->grad = view(grads_, segment);
   }
+}
+
+FlatRange ParameterStore::shard(int rank) const {
+  const std::int64_t part = size() / (shard_over_ ? shard_over_->size() : 1);
+  return {rank * part, (rank + 1) * part};
 }
 
 Tensor ParameterStore::make_state() const {
@@ -48,9 +68,47 @@ Tensor ParameterStore::view(const Tensor& flat, const Segment& segment) const {
       .reshaped(segment.parameter->local_shape);
 }
 
+Tensor ParameterStore::held_part(const Tensor& flat, const Segment& segment) const {
+  const FlatRange held = is_sharded(flat) ? shard() : FlatRange{0, size()};
+  const FlatRange part = overlap(range_of(segment), held);
+  if (part.size() == 0) return flat.row_slice(0, 0);
+  return flat.row_slice(part.begin - held.begin, part.end - held.begin);
+}
+
+void ParameterStore::set_part(const Tensor& flat, const Segment& segment,
+                              const Tensor& local) const {
+  Tensor part = held_part(flat, segment);
+  if (part.numel() == 0) return;
+  const std::int64_t held_begin = is_sharded(flat) ? shard().begin : 0;
+  const std::int64_t skipped = std::max<std::int64_t>(held_begin - segment.begin, 0);
+  part.copy_from(local.reshaped({segment.size}).row_slice(skipped, skipped + part.numel()));
+}
+
+Tensor ParameterStore::whole_segment(const Tensor& flat, const Segment& segment) const {
+  if (!is_sharded(flat)) return view(flat, segment);
+  Tensor whole = Tensor::empty_like(flat, {segment.size});
+  for (int rank = 0; rank < shard_over_->size(); ++rank) {
+    const FlatRange range = overlap(range_of(segment), shard(rank));
+    if (range.size() == 0) continue;
+    Tensor part = whole.row_slice(range.begin - segment.begin, range.end - segment.begin);
+    if (rank == shard_over_->rank()) part.copy_from(held_part(flat, segment));
+    shard_over_->broadcast(part, rank);
+  }
+  return whole.reshaped(segment.parameter->local_shape);
+}
+
+void ParameterStore::gather_values() {
+  if (!shard_over_) return;
+  shard_over_->all_gather(values_.row_slice(shard().begin, shard().end), values_);
+}
+
 void ParameterStore::set_value(const Segment& segment, const Tensor& host) {
-  view(masters(), segment).copy_from(host);
-  if (has_masters()) view(values_, segment).copy_from(rounded_to_bf16(host));
+  if (has_masters()) {
+    set_part(masters_, segment, host);
+    view(values_, segment).copy_from(rounded_to_bf16(host));
+  } else {
+    view(values_, segment).copy_from(host);
+  }
 }
 
 void ParameterStore::initialize(std::uint64_t seed) {

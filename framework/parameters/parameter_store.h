@@ -7,6 +7,10 @@
 //
 // Where the model computes in bf16, f32 master values lie beside the bf16 ones: the optimizer
 // updates the masters, and updates too small for bf16 are not lost.
+//
+// Optimizer state (masters, moments) can be sharded over the data-parallel ranks (ZeRO stage 1,
+// Rajbhandari et al. 2020): the flat buffers are cut into equal parts, whose borders may lie inside
+// a parameter, and each rank holds the state of one. Values and gradients stay whole.
 #pragma once
 
 #include <vector>
@@ -21,26 +25,58 @@ struct Segment {
   std::int64_t size;   // elements, padding included
 };
 
+// Elements of the flat buffers.
+struct FlatRange {
+  std::int64_t begin;
+  std::int64_t end;
+
+  std::int64_t size() const { return end - begin; }
+};
+// What lies in both; empty, not negative, where nothing does.
+FlatRange overlap(const FlatRange& one, const FlatRange& other);
+
 class ParameterStore {
  public:
   // Binds value and grad of every parameter; gradients and values start at zero. `dtype` is that of
-  // the values; gradients and masters have its accumulation dtype.
-  ParameterStore(std::vector<Parameter*> parameters, DType dtype, Device device);
+  // the values; gradients and masters have its accumulation dtype. `shard_over`, unless null, is
+  // the group whose ranks share the optimizer state, and outlives the store; the buffers are then
+  // padded to a multiple of 64 elements a rank.
+  ParameterStore(std::vector<Parameter*> parameters, DType dtype, Device device,
+                 const Communicator* shard_over = nullptr);
 
   const std::vector<Segment>& segments() const { return segments_; }
   const Tensor& values() const { return values_; }  // (size)
   Tensor& values() { return values_; }
-  // What the optimizer updates: f32 masters, or the values themselves.
-  const Tensor& masters() const { return masters_ ? masters_ : values_; }  // (size)
-  bool has_masters() const { return static_cast<bool>(masters_); }
+  // What the optimizer of this rank updates: f32 masters, or a view of the values themselves.
+  const Tensor& masters() const { return masters_; }  // (shard size)
+  bool has_masters() const { return masters_.dtype() != values_.dtype(); }
   const Tensor& grads() const { return grads_; }  // (size)
   Tensor& grads() { return grads_; }
   std::int64_t size() const { return values_.numel(); }
 
-  // A zeroed buffer of the same layout in the masters' dtype, e.g. a moment.
+  // Null where every rank holds all of the state.
+  const Communicator* shard_over() const { return shard_over_; }
+  // The elements whose state `rank` of shard_over holds, or this rank; everything if not sharded.
+  FlatRange shard(int rank) const;
+  FlatRange shard() const { return shard(shard_over_ ? shard_over_->rank() : 0); }
+  bool is_sharded(const Tensor& flat) const { return flat.numel() != size(); }
+
+  // A zeroed buffer (shard size) of the layout and dtype of the masters, e.g. a moment.
   Tensor make_state() const;
-  // The view of one segment in a flat buffer, with the parameter's local shape.
+  // The view of one segment in a flat buffer that is not sharded, with the parameter's local shape.
   Tensor view(const Tensor& flat, const Segment& segment) const;
+  // The view (elements) of what any flat buffer, sharded or not, holds of one segment; may be
+  // empty.
+  Tensor held_part(const Tensor& flat, const Segment& segment) const;
+  // Fills held_part from a tensor of the parameter's local shape.
+  void set_part(const Tensor& flat, const Segment& segment, const Tensor& local) const;
+  // One segment of any flat buffer, with the parameter's local shape. Of a sharded buffer it is a
+  // copy that the ranks' parts are broadcast into: collective over shard_over, which sends the
+  // segment once, and memory for one segment.
+  Tensor whole_segment(const Tensor& flat, const Segment& segment) const;
+  // Every rank receives the values that the others updated: one all_gather in place, of the
+  // buffer of values. Nothing to do if not sharded.
+  void gather_values();
 
   // Master and value of one parameter from a host tensor of its local shape, in the masters' dtype.
   void set_value(const Segment& segment, const Tensor& host);
@@ -50,8 +86,9 @@ class ParameterStore {
 
  private:
   std::vector<Segment> segments_;
+  const Communicator* shard_over_;  // null too for a group of one
   Tensor values_;
-  Tensor masters_;  // empty unless values are rounded
+  Tensor masters_;  // a view of values_ unless they are rounded
   Tensor grads_;
 };
 

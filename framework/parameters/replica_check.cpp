@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstring>
 #include <map>
+#include <tuple>
 
 #include "framework/files/content_hash.h"
 
@@ -14,12 +15,18 @@ namespace {
 // The content of one rank's slice of one tensor.
 struct Fingerprint {
   std::int64_t begin = 0, end = 0;  // the slice
+  std::int64_t shard = 0;           // where in the flat buffers the shard begins; 0: not sharded
   std::array<char, 32> hash{};
 };
 
-Fingerprint fingerprint(const Parameter& parameter, const Tensor& local) {
-  Fingerprint print{parameter.shard_begin, parameter.shard_end, {}};
-  Tensor valid = valid_part(parameter, local).to(Device::kCpu);
+Fingerprint fingerprint(const ParameterStore& store, const Tensor& flat, const Segment& segment) {
+  const Parameter& parameter = *segment.parameter;
+  const bool sharded = store.is_sharded(flat);
+  Fingerprint print{
+      parameter.shard_begin, parameter.shard_end, sharded ? store.shard().begin : 0, {}};
+  Tensor valid =
+      (sharded ? store.held_part(flat, segment) : valid_part(parameter, store.view(flat, segment)))
+          .to(Device::kCpu);
   if (!valid.is_contiguous()) valid = valid.clone();
   const std::size_t bytes = static_cast<std::size_t>(valid.numel()) * size_of(valid.dtype());
   const std::string hex = content_hash({static_cast<const std::byte*>(valid.raw()), bytes});
@@ -44,10 +51,11 @@ std::vector<int> deviating_ranks(const std::map<int, std::array<char, 32>>& hash
 }
 
 void check_tensor(const std::string& label, const std::vector<Fingerprint>& of_rank) {
-  std::map<std::pair<std::int64_t, std::int64_t>, std::map<int, std::array<char, 32>>> holders;
+  using Part = std::tuple<std::int64_t, std::int64_t, std::int64_t>;
+  std::map<Part, std::map<int, std::array<char, 32>>> holders;
   for (std::size_t rank = 0; rank < of_rank.size(); ++rank) {
     const Fingerprint& print = of_rank[rank];
-    holders[{print.begin, print.end}].emplace(static_cast<int>(rank), print.hash);
+    holders[{print.begin, print.end, print.shard}].emplace(static_cast<int>(rank), print.hash);
   }
   for (const auto& [slice, hash_of_rank] : holders) {
     const std::vector<int> deviating = deviating_ranks(hash_of_rank);
@@ -71,7 +79,7 @@ void check_replicas(const Communicator& world, const ParameterStore& store,
   std::vector<Fingerprint> mine;
   for (const NamedState& state : flats) {
     for (const Segment& segment : store.segments()) {
-      mine.push_back(fingerprint(*segment.parameter, store.view(state.flat, segment)));
+      mine.push_back(fingerprint(store, state.flat, segment));
     }
   }
   std::string message(mine.size() * sizeof(Fingerprint), '\0');

@@ -78,6 +78,9 @@ TEST_P(TrainingOnCuda, FollowsTheCpuOnEveryLayout) {
   for (int tensor_ranks = 1; tensor_ranks <= ranks; tensor_ranks *= 2) {
     SCOPED_TRACE(tensor_ranks);
     compare(DeviceChoice::kCuda, Precision::kFp32, tensor_ranks, ranks / tensor_ranks, want, 1e-4);
+    run_.config.parallel.distributed_optimizer = true;
+    compare(DeviceChoice::kCuda, Precision::kFp32, tensor_ranks, ranks / tensor_ranks, want, 1e-4);
+    run_.config.parallel.distributed_optimizer = false;
     if (tensor_ranks == 1) continue;
     run_.config.parallel.sequence_parallel = true;
     compare(DeviceChoice::kCuda, Precision::kFp32, tensor_ranks, ranks / tensor_ranks, want, 1e-4);
