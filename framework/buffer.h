@@ -12,6 +12,7 @@
 #include <memory>
 
 #include "framework/device.h"
+#include "framework/dtype.h"
 
 namespace polyhead {
 
@@ -35,6 +36,11 @@ class Buffer {
 
 // What a request for so many bytes takes: the rounded size, which the statistics count.
 std::size_t block_capacity(std::size_t bytes);
+// Of a tensor of its own.
+inline std::int64_t tensor_capacity(std::int64_t elements, DType dtype) {
+  return static_cast<std::int64_t>(
+      block_capacity(static_cast<std::size_t>(elements) * size_of(dtype)));
+}
 
 // Uninitialised memory; in builds without NDEBUG every byte is 0xFF, a NaN in any float type.
 std::shared_ptr<Buffer> allocate_buffer(std::size_t bytes, Device device);

@@ -19,16 +19,6 @@ const std::map<std::string, WindowMethod> kMethods = {{"strided", WindowMethod::
                                                       {"rolling", WindowMethod::kRolling},
                                                       {"megatron", WindowMethod::kMegatron}};
 
-// The names that a configuration gives the values.
-template <class Enum>
-std::map<std::string, Enum> values_by_name() {
-  std::map<std::string, Enum> values;
-  for (const char* name : EnumNames<Enum>::kNames) {
-    values.emplace(name, static_cast<Enum>(values.size()));
-  }
-  return values;
-}
-
 struct Arguments {
   std::vector<std::string> checkpoints;
   std::string data;

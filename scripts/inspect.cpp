@@ -12,7 +12,7 @@
 #include "scripts/inspection_report.h"
 #include "scripts/memory_estimate.h"
 #include "scripts/rank_0.h"
-#include "scripts/train_config.h"
+#include "scripts/train_config_fields.h"
 
 namespace polyhead {
 namespace {
@@ -23,7 +23,8 @@ struct Arguments {
   std::optional<int> tensor_parallel_size;
   std::optional<std::int64_t> context;
   bool memory = false;
-  std::optional<std::string> device;
+  int data_parallel_size = 1;
+  std::optional<DeviceChoice> device;
 };
 
 TrainConfig read_config(const Arguments& arguments) {
@@ -51,13 +52,13 @@ void run(const Arguments& arguments) {
   }
   fmt::print("{}", report);
   if (!arguments.memory) return;
-  if (arguments.device) {
-    config.training.device = *arguments.device == "cuda" ? DeviceChoice::kCuda : DeviceChoice::kCpu;
-  }
-  const Compute compute = planned_compute(config.training.device, config.training.precision);
+  const Compute compute =
+      planned_compute(arguments.device.value_or(config.training.device), config.training.precision);
   const int ranks = options.tensor_parallel_size;
-  fmt::print("\n{}", memory_table(estimate_memory(config, compute, ranks, omp_get_max_threads()),
-                                  compute, ranks));
+  fmt::print("\n{}",
+             memory_table(estimate_memory(config, compute, ranks, arguments.data_parallel_size,
+                                          omp_get_max_threads()),
+                          compute, ranks));
 }
 
 }  // namespace
@@ -82,7 +83,13 @@ void add_inspect_command(CLI::App& app, const Communicator& world) {
       ->add_option("--device", arguments->device,
                    "Of --memory, also where it is not there (default: training.device)")
       ->needs(memory)
-      ->check(CLI::IsMember({"cpu", "cuda"}));
+      ->transform(CLI::CheckedTransformer(values_by_name<DeviceChoice>()));
+  command
+      ->add_option("--dp", arguments->data_parallel_size,
+                   "Of --memory: data-parallel ranks, which share the state of a distributed "
+                   "optimizer (default: 1)")
+      ->needs(memory)
+      ->check(CLI::PositiveNumber);
   command->callback([arguments, &world] { run_on_rank_0(world, [&] { run(*arguments); }); });
 }
 

@@ -14,21 +14,18 @@
 namespace polyhead {
 namespace {
 
-std::int64_t block(std::int64_t elements, DType dtype) {
-  return static_cast<std::int64_t>(
-      block_capacity(static_cast<std::size_t>(elements) * size_of(dtype)));
-}
-
 // Every byte that lives as long as the parameters. The gaps between segments are left out.
-void add_parameters(const std::vector<ParameterShape>& shapes, DType dtype,
+// `state_ranks` share what the optimizer keeps.
+void add_parameters(const std::vector<ParameterShape>& shapes, DType dtype, int state_ranks,
                     MemoryEstimate& estimate) {
   std::int64_t elements = 0;
   for (const ParameterShape& shape : shapes) elements += shape.local.numel();
   const DType wide = accumulation_dtype(dtype);
-  estimate.values = block(elements, dtype);
-  estimate.gradients = block(elements, wide);
-  estimate.masters = wide == dtype ? 0 : block(elements, wide);
-  estimate.moments = 2 * block(elements, wide);
+  estimate.values = tensor_capacity(elements, dtype);
+  estimate.gradients = tensor_capacity(elements, wide);
+  const std::int64_t shard = (elements + state_ranks - 1) / state_ranks;
+  estimate.masters = wide == dtype ? 0 : tensor_capacity(shard, wide);
+  estimate.moments = 2 * tensor_capacity(shard, wide);
 }
 
 // The tensors of one block and of the layers around the blocks, and when they live. Every method
@@ -51,11 +48,11 @@ class Activations {
         outer_rows_(sequence_parallel_ ? rows_ / ranks : rows_) {}
 
   std::int64_t inputs(bool documents) const {
-    const std::int64_t positions =
-        model_.position_embedding == PositionEmbedding::kRope
-            ? 2 * block(length_ * rotary_dim(model_) / 2, accumulation_dtype(compute_.dtype))
-            : 0;
-    return positions + (documents ? 3 : 2) * block(rows_, DType::kI32);
+    const std::int64_t positions = model_.position_embedding == PositionEmbedding::kRope
+                                       ? 2 * tensor_capacity(length_ * rotary_dim(model_) / 2,
+                                                             accumulation_dtype(compute_.dtype))
+                                       : 0;
+    return positions + (documents ? 3 : 2) * tensor_capacity(rows_, DType::kI32);
   }
 
   std::int64_t saved_per_layer() const {
@@ -75,7 +72,7 @@ class Activations {
     const std::int64_t vocabulary = rows_of({"model.embed_tokens"});
     const std::int64_t tokens =
         std::min(rows_, output_chunk_tokens(rows_, vocabulary, compute_.dtype, compute_.device));
-    const std::int64_t logits = block(tokens * vocabulary, compute_.dtype);
+    const std::int64_t logits = tensor_capacity(tokens * vocabulary, compute_.dtype);
     const std::int64_t exchanged = wide(tokens, 3) + wide(ranks_ * tokens, 3);
     return 2 * outer_hidden() + norm_statistics() + gathered_hidden() + inner_hidden() + logits +
            2 * wide(tokens, 1) + std::max(exchanged, model_.final_softcap ? logits : 0);
@@ -103,10 +100,10 @@ class Activations {
 
  private:
   std::int64_t narrow(std::int64_t rows, std::int64_t columns) const {
-    return block(rows * columns, compute_.dtype);
+    return tensor_capacity(rows * columns, compute_.dtype);
   }
   std::int64_t wide(std::int64_t rows, std::int64_t columns) const {
-    return block(rows * columns, accumulation_dtype(compute_.dtype));
+    return tensor_capacity(rows * columns, accumulation_dtype(compute_.dtype));
   }
   // (N, D), (M, D), and the copy that entering a region makes.
   std::int64_t inner_hidden() const { return narrow(rows_, model_.hidden_size); }
@@ -206,11 +203,12 @@ class Activations {
 }  // namespace
 
 MemoryEstimate estimate_memory(const TrainConfig& config, const Compute& compute,
-                               int tensor_parallel_size, int threads) {
+                               int tensor_parallel_size, int data_parallel_size, int threads) {
   const std::vector<ParameterShape> shapes = parameter_shapes(config.model, tensor_parallel_size);
   const Activations activations(config, compute, shapes, tensor_parallel_size, threads);
   MemoryEstimate estimate;
-  add_parameters(shapes, compute.dtype, estimate);
+  add_parameters(shapes, compute.dtype,
+                 config.parallel.distributed_optimizer ? data_parallel_size : 1, estimate);
   estimate.inputs = activations.inputs(!config.data.attend_across_documents);
   estimate.saved_per_layer = activations.saved_per_layer();
   estimate.layers = config.model.num_layers;

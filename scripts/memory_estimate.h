@@ -28,10 +28,11 @@ struct MemoryEstimate {  // in bytes
   }
 };
 
-// Of the first of `tensor_parallel_size` ranks. `threads`: of a rank, which matter on the CPU.
+// Of the first of `tensor_parallel_size` ranks. `data_parallel_size` matters where these share the
+// optimizer's state, `threads` (of a rank) on the CPU.
 // config must be valid for so many ranks and know its vocab_size.
 MemoryEstimate estimate_memory(const TrainConfig& config, const Compute& compute,
-                               int tensor_parallel_size, int threads);
+                               int tensor_parallel_size, int data_parallel_size, int threads);
 
 // One line an item in MiB, and the total.
 std::string memory_table(const MemoryEstimate& estimate, const Compute& compute,

@@ -8,6 +8,8 @@
 
 #include <array>
 #include <cstddef>
+#include <map>
+#include <string>
 #include <string_view>
 
 namespace polyhead {
@@ -18,6 +20,15 @@ struct EnumNames;
 template <class Enum>
 constexpr std::string_view enum_name(Enum value) {
   return EnumNames<Enum>::kNames[static_cast<std::size_t>(value)];
+}
+
+template <class Enum>
+std::map<std::string, Enum> values_by_name() {
+  std::map<std::string, Enum> values;
+  for (const std::string_view name : EnumNames<Enum>::kNames) {
+    values.emplace(name, static_cast<Enum>(values.size()));
+  }
+  return values;
 }
 
 }  // namespace polyhead

@@ -8,24 +8,19 @@
 namespace polyhead::ops {
 namespace {
 
-std::int64_t block(std::int64_t elements, DType dtype) {
-  return static_cast<std::int64_t>(
-      block_capacity(static_cast<std::size_t>(elements) * size_of(dtype)));
-}
-
 std::int64_t cpu_bytes(const AttentionExtent& x, const AttentionSpec& spec, DType dtype,
                        int threads) {
   return dispatch_cpu_float(dtype, [&]<class T>() {
     const std::int64_t pairs = x.batch * x.groups;
     const std::int64_t rows = pairs * partial_rows(cut_into_runs(spec, pairs, x.length, x.length));
-    return block(rows * simd::round_up_to_width<T>(x.qk_dim), dtype) +
-           block(rows * simd::round_up_to_width<T>(x.v_dim), dtype) +
-           block(threads * backward_thread_elements<T>(x.qk_dim, x.v_dim), dtype);
+    return tensor_capacity(rows * simd::round_up_to_width<T>(x.qk_dim), dtype) +
+           tensor_capacity(rows * simd::round_up_to_width<T>(x.v_dim), dtype) +
+           tensor_capacity(threads * backward_thread_elements<T>(x.qk_dim, x.v_dim), dtype);
   });
 }
 
 std::int64_t cuda_f32_bytes(const AttentionExtent& x) {
-  return block(x.batch * x.heads * x.length, DType::kF32);
+  return tensor_capacity(x.batch * x.heads * x.length, DType::kF32);
 }
 
 // dq is summed over the blocks of keys, dk and dv over the heads of a group, all in f32.
@@ -34,13 +29,14 @@ std::int64_t cuda_bf16_bytes(const AttentionExtent& x) {
   const HeadDims dims = compiled_dims(x.qk_dim, x.v_dim);
   const auto blocks_of = [&](int rows) { return (x.length + rows - 1) / rows; };
   const std::int64_t query_blocks = x.batch * x.heads * blocks_of(kRowBlock);
-  std::int64_t bytes = block(2 * query_blocks * kRowBlock, DType::kF32) +
-                       block(query_blocks * kRowBlock * dims.qk, DType::kF32) +
-                       block(1 + query_blocks, DType::kI32);
+  std::int64_t bytes = tensor_capacity(2 * query_blocks * kRowBlock, DType::kF32) +
+                       tensor_capacity(query_blocks * kRowBlock * dims.qk, DType::kF32) +
+                       tensor_capacity(1 + query_blocks, DType::kI32);
   if (x.heads > x.groups) {
     const int keys = backward_keys(dims);
     const std::int64_t rows = x.batch * x.heads * blocks_of(keys) * keys;
-    bytes += block(rows * dims.qk, DType::kF32) + block(rows * dims.v, DType::kF32);
+    bytes +=
+        tensor_capacity(rows * dims.qk, DType::kF32) + tensor_capacity(rows * dims.v, DType::kF32);
   }
   return bytes;
 }

@@ -181,7 +181,7 @@ TEST_P(Prediction, IsWhatAStepTakes) {
          {std::pair{1, false}, std::pair{4, false}, std::pair{4, true}}) {
       config.training.recompute = GetParam();
       config.parallel.sequence_parallel = sequence_parallel;
-      const MemoryEstimate estimate = estimate_memory(config, kCpu, ranks, kThreads);
+      const MemoryEstimate estimate = estimate_memory(config, kCpu, ranks, 1, kThreads);
       expect_close(name + " on " + std::to_string(ranks) + (sequence_parallel ? ", SP" : "") +
                        " in " + estimate.transient_reason,
                    static_cast<double>(estimate.total()), measured_bytes(config, ranks));
@@ -202,7 +202,7 @@ TEST(MemoryEstimate, IsWhatStepsTookOnCuda) {
   const auto expect = [](const std::string& name, double gib) {
     const TrainConfig config = load_train_config(
         POLYHEAD_SOURCE_DIR "/tests/bench/steps/" + name + ".yaml", {}, std::nullopt);
-    expect_close(name, static_cast<double>(estimate_memory(config, kCuda, 1, 1).total()),
+    expect_close(name, static_cast<double>(estimate_memory(config, kCuda, 1, 1, 1).total()),
                  gib * (1 << 30));
   };
   expect("162m", 12.79);
@@ -213,9 +213,9 @@ TEST(MemoryEstimate, IsWhatStepsTookOnCuda) {
 TEST(MemoryEstimate, MovesFromActivationsToTheLoss) {
   TrainConfig config = grouped();
   config.training.recompute = Recompute::kFull;
-  EXPECT_THAT(estimate_memory(config, kCpu, 1, 1).transient_reason, HasSubstr("backward"));
+  EXPECT_THAT(estimate_memory(config, kCpu, 1, 1, 1).transient_reason, HasSubstr("backward"));
   config.model.vocab_size = 90001;
-  EXPECT_EQ(estimate_memory(config, kCpu, 1, 1).transient_reason, "the output loss");
+  EXPECT_EQ(estimate_memory(config, kCpu, 1, 1, 1).transient_reason, "the output loss");
 }
 
 TEST(MemoryEstimate, Table) {
@@ -233,6 +233,18 @@ TEST(MemoryEstimate, Table) {
                            ContainsRegex("4 layers of 2.5 MiB +10.0\n"),
                            ContainsRegex("at the peak, in the output loss +7.0\n"),
                            ContainsRegex("total +44.5\n")));
+}
+
+TEST(MemoryEstimate, SharesTheStateOfADistributedOptimizer) {
+  TrainConfig config = grouped();
+  const MemoryEstimate whole = estimate_memory(config, kCuda, 1, 2, 1);
+  config.parallel.distributed_optimizer = true;
+  const MemoryEstimate shared = estimate_memory(config, kCuda, 1, 2, 1);
+  EXPECT_EQ(shared.values, whole.values);
+  EXPECT_EQ(shared.gradients, whole.gradients);
+  // Blocks of the pool are rounded up by an eighth at most.
+  EXPECT_NEAR(static_cast<double>(shared.masters) / static_cast<double>(whole.masters), 0.5, 0.06);
+  EXPECT_NEAR(static_cast<double>(shared.moments) / static_cast<double>(whole.moments), 0.5, 0.06);
 }
 
 }  // namespace
