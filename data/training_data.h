@@ -47,6 +47,11 @@ struct Batch {
   std::int64_t valid_targets = 0;  // targets that are not -1
 };
 
+// Of two fingerprints. A dataset without a description knows no tokenizer, and fits any.
+inline bool same_tokenizer(const std::string& one, const std::string& other) {
+  return one == other || one.empty() || other.empty();
+}
+
 class TrainingData {
  public:
   // Throws Error for damaged datasets, parts too small for one sample, and what
