@@ -31,12 +31,22 @@ std::optional<std::int64_t> step_of(std::string_view name) {
   return step;
 }
 
+// The step that RUN/latest names, or a later one whose folder is younger than that file: its writer
+// was killed before it could name it. An older folder of a later step belongs to a run that was
+// continued from an earlier checkpoint.
 std::optional<std::int64_t> latest_step(const fs::path& run) {
   if (!fs::exists(run / kLatest)) return std::nullopt;
   const MappedFile file(run / kLatest);
   std::string_view name = file.text();
   if (name.ends_with('\n')) name.remove_suffix(1);
-  return step_of(name);
+  std::optional<std::int64_t> latest = step_of(name);
+  const fs::file_time_type named = fs::last_write_time(run / kLatest);
+  for (const std::int64_t step : checkpoint_steps(run)) {
+    std::error_code missing;
+    const auto written = fs::last_write_time(run / checkpoint_name(step) / kTrainerFile, missing);
+    if (latest && step > *latest && !missing && written > named) latest = step;
+  }
+  return latest;
 }
 
 constexpr const char* kMend = "put the file back, or use another checkpoint";

@@ -4,6 +4,10 @@
 // synced, trainer.json last, and which is then renamed; then RUN/latest, a text file with the
 // folder's name, is replaced. A process killed anywhere in between leaves the previous checkpoint
 // or the new one loadable. One process at a time (RunFolderLock) writes to a run folder.
+//
+// Below, the latest checkpoint is the one that RUN/latest names, or one that was completed after
+// it: a kill came before the name. Continuing from an earlier checkpoint is a matter of naming it
+// there.
 #pragma once
 
 #include <cstdint>
@@ -53,18 +57,18 @@ void set_latest(const std::filesystem::path& run, std::int64_t step);
 // is missing, truncated, extended or altered; the state otherwise. Reads the whole checkpoint.
 TrainerState verify_checkpoint(const std::filesystem::path& folder);
 
-// The newest checkpoint of `run` that verifies: the one `latest` names, then older ones, then any
-// newer ones. `report_damage` hears of each that was passed over. Throws Error if none is good.
+// The newest checkpoint of `run` that verifies: the latest, then earlier ones, then any later ones.
+// `report_damage` hears of each that was passed over. Throws Error if none is good.
 std::filesystem::path newest_good_checkpoint(
     const std::filesystem::path& run, const std::function<void(const std::string&)>& report_damage);
 
-// The checkpoint that `path` names: itself, or of a run folder the one that `latest` names. Damage
-// inside is not looked for, and never passed over: the user asked for this one.
+// The checkpoint that `path` names: itself, or of a run folder the latest. Damage inside is not
+// looked for, and never passed over: the user asked for this one.
 std::filesystem::path resolve_checkpoint(const std::filesystem::path& path);
 
 // Removes all but the last `keep_last` checkpoints and those whose step is a multiple of
-// `keep_every` (0: none). The one that `latest` names is always kept, and so are later steps: they
-// belong to a run that was continued from an earlier checkpoint.
+// `keep_every` (0: none). The latest is always kept, and so are later steps: they belong to a run
+// that was continued from an earlier checkpoint.
 void prune_checkpoints(const std::filesystem::path& run, std::int64_t keep_last,
                        std::int64_t keep_every);
 

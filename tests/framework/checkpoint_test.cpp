@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <chrono>
 
 #include "framework/checkpoint/safetensors_reader.h"
 #include "framework/comm/thread_communicator.h"
@@ -288,6 +289,26 @@ TEST(Checkpoint, ResumeWalksBackPastDamage) {
   const TemporaryFolder empty;
   EXPECT_THAT(error_of([&] { newest_good_checkpoint(empty.path(), {}); }),
               HasSubstr("holds no checkpoint"));
+}
+
+// A save that was killed between the checkpoint's appearance and its name in RUN/latest.
+TEST(Checkpoint, AFinishedCheckpointNeedsNoName) {
+  const TemporaryFolder run;
+  save_at({1, 1}, run.path(), 5);
+  const std::string name = read_file(run / "latest");
+  const auto named = fs::last_write_time(run / "latest") - std::chrono::seconds(1);
+  for (const std::int64_t step : {10, 15}) save_at({1, 1}, run.path(), step);
+  write_file(run / "latest", name);
+  fs::last_write_time(run / "latest", named);
+  EXPECT_EQ(newest_good_checkpoint(run.path(), {}), run / "step_00000015");
+  EXPECT_EQ(resolve_checkpoint(run.path()), run / "step_00000015");
+  prune_checkpoints(run.path(), 1, 0);
+  EXPECT_THAT(checkpoint_steps(run.path()), ElementsAre(15));
+
+  set_latest(run.path(), 15);
+  save_at({1, 1}, run.path(), 20);
+  set_latest(run.path(), 15);
+  EXPECT_EQ(resolve_checkpoint(run.path()), run / "step_00000015") << "named later: asked for";
 }
 
 TEST(Checkpoint, ANamedFolderMeansItselfOrItsLatest) {
