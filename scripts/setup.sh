@@ -8,10 +8,10 @@
 # Without root, put the same libraries under a prefix of your own and name it at configure time:
 #
 #   conda   conda create -p ~/polyhead-deps -c conda-forge gxx cmake ninja openmpi libopenblas \
-#             yaml-cpp cli11 nlohmann_json fmt xsimd xxhash libsentencepiece zlib gtest \
-#             benchmark
-#   spack   spack install openmpi openblas yaml-cpp cli11 nlohmann-json fmt xsimd xxhash \
-#             sentencepiece googletest benchmark, and spack view symlink ~/polyhead-deps of them
+#             yaml-cpp cli11 nlohmann_json fmt spdlog xsimd xxhash libsentencepiece zlib \
+#             gtest benchmark
+#   spack   spack install openmpi openblas yaml-cpp cli11 nlohmann-json fmt spdlog xsimd \
+#             xxhash sentencepiece googletest benchmark, and spack view symlink ~/polyhead-deps of them
 #   apt     single packages: apt-get download libcli11-dev && dpkg -x libcli11-dev*.deb \
 #             ~/polyhead-deps, whose libraries are under ~/polyhead-deps/usr
 #
@@ -25,7 +25,7 @@ packages=(
   g++ cmake ninja-build
   libopenmpi-dev openmpi-bin # several ranks
   libopenblas-dev
-  libyaml-cpp-dev libcli11-dev nlohmann-json3-dev libfmt-dev
+  libyaml-cpp-dev libcli11-dev nlohmann-json3-dev libfmt-dev libspdlog-dev
   libxsimd-dev libxxhash-dev zlib1g-dev
   libsentencepiece-dev # tokenizers
   procps # scripts/launch.sh and the tests look at processes

@@ -1,12 +1,12 @@
 #include "framework/run/run_log.h"
 
-#include <fmt/chrono.h>
+#include <spdlog/logger.h>
+#include <spdlog/sinks/stdout_sinks.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
-#include <ctime>
 #include <fstream>
 #include <nlohmann/json.hpp>
 
@@ -69,18 +69,26 @@ std::string describe(const EvaluationRecord& record) {
                      record.seconds);
 }
 
+// The history of the run is the file: that it cannot be written ends the run. A console that went
+// away does not, and spdlog says nothing of it.
 struct RunLog::Output {
   std::filesystem::path path;
   std::ofstream file;
+  spdlog::logger console{"run", std::make_shared<spdlog::sinks::stdout_sink_st>()};
   // mpirun gives its ranks a terminal even where its own output goes to a file; scripts/launch.sh
   // knows where it goes.
   bool on_terminal = std::getenv("POLYHEAD_TERMINAL") != nullptr ||
                      (isatty(STDOUT_FILENO) != 0 && !launched_ranks());
   std::string last_bar = {};
 
+  explicit Output(std::filesystem::path log) : path(std::move(log)), file(path, std::ios::app) {
+    console.set_pattern("%Y-%m-%d %H:%M:%S %v");
+  }
+
   void line(std::string_view text) {
     if (!last_bar.empty()) fmt::print("\r\033[K");
-    fmt::print("{:%F %T} {}\n", fmt::localtime(std::time(nullptr)), text);
+    console.info(text);
+    if (last_bar.empty()) return;
     fmt::print("{}", last_bar);
     std::fflush(stdout);
   }
@@ -97,7 +105,7 @@ RunLog::RunLog(const std::filesystem::path& run, std::int64_t restored_step, boo
   if (!writes) return;
   const std::filesystem::path path = run / kFile;
   keep_up_to(path, restored_step);
-  output_ = std::make_unique<Output>(Output{path, std::ofstream(path, std::ios::app)});
+  output_ = std::make_unique<Output>(path);
   require(output_->file.good(), "{}: cannot be written", path.string());
 }
 
