@@ -13,10 +13,10 @@ namespace {
 ModelConfig grouped_form(const ModelConfig& config, std::int64_t groups) {
   ModelConfig result = config;
   result.kv_channels = config.value_dim() + (config.is_latent() ? config.value_dim() % 2 : 0);
-  result.mla_norm_epsilon = ModelConfig().mla_norm_epsilon;
   result.num_query_groups = groups;
   result.q_lora_rank = result.kv_lora_rank = std::nullopt;
   result.qk_head_dim = result.qk_pos_emb_head_dim = result.v_head_dim = std::nullopt;
+  result.mla_norm_epsilon.reset();
   result.window_size.reset();
   result.window_pattern.reset();
   return result;
@@ -35,7 +35,7 @@ ModelConfig latent_form(const ModelConfig& config) {
   result.kv_channels.reset();
   result.add_bias_linear = result.add_qkv_bias = result.qk_norm = false;
   result.position_embedding = PositionEmbedding::kRope;
-  result.rotary_percent = 1.0;
+  result.rotary_percent.reset();
   return result;
 }
 

@@ -36,8 +36,8 @@ Linear make_up(const std::string& name, std::int64_t head_rows, std::int64_t ran
 
 Norm make_latent_norm(const std::string& name, std::int64_t rank, const ModelConfig& config,
                       const TensorParallel& parallel) {
-  return Norm::rms(name, rank, ops::NormWeight::kPlain, config.mla_norm_epsilon, parallel.rank(),
-                   parallel.partial_between_regions());
+  return Norm::rms(name, rank, ops::NormWeight::kPlain, config.latent_norm_epsilon(),
+                   parallel.rank(), parallel.partial_between_regions());
 }
 
 }  // namespace

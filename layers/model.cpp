@@ -5,7 +5,7 @@ namespace {
 
 ops::RopeTable make_rope(const ModelConfig& config, std::int64_t positions, DType dtype,
                          Device device) {
-  if (config.position_embedding != PositionEmbedding::kRope) return {};
+  if (!config.rotates()) return {};
   const RotaryFrequencies frequencies = rotary_frequencies(config);
   const ops::RopeTable table = ops::make_rope_table(
       frequencies.inverse_frequencies, frequencies.amplitude, positions, accumulation_dtype(dtype));

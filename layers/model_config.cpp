@@ -20,7 +20,7 @@ std::int64_t layer_window(const ModelConfig& config, std::int64_t layer) {
 
 double default_softmax_scale(const ModelConfig& config) {
   const double scale = 1.0 / std::sqrt(static_cast<double>(config.query_key_dim()));
-  if (!config.is_latent() || config.rope_type != RopeType::kYarn) return scale;
+  if (!config.is_latent() || config.rotation() != RopeType::kYarn) return scale;
   // DeepSeek-V2 scales its logits here, since the part of a head without rotation never sees the
   // amplitude of cos and sin.
   const double amplitude =
@@ -56,7 +56,7 @@ std::string attention_variant(const ModelConfig& config) {
 
 std::int64_t rotary_dim(const ModelConfig& config) {
   if (config.is_latent()) return config.qk_pos_emb_head_dim.value();
-  return std::llround(config.rotary_percent * static_cast<double>(config.head_dim()));
+  return std::llround(config.rotated_share() * static_cast<double>(config.head_dim()));
 }
 
 }  // namespace polyhead

@@ -43,7 +43,7 @@ struct ModelConfig {
   std::optional<std::int64_t> qk_head_dim;          // without rotation
   std::optional<std::int64_t> qk_pos_emb_head_dim;  // with rotation, one key shared by all heads
   std::optional<std::int64_t> v_head_dim;
-  double mla_norm_epsilon = 1e-6;
+  std::optional<double> mla_norm_epsilon;  // absent: 1e-6
 
   std::optional<std::int64_t> window_size;  // tokens, the query's own included
   std::optional<WindowPattern> window_pattern;
@@ -54,9 +54,10 @@ struct ModelConfig {
 
   PositionEmbedding position_embedding = PositionEmbedding::kRope;
   std::optional<std::int64_t> max_position_embeddings;  // required for learned positions
-  double rotary_base = 10000.0;
-  double rotary_percent = 1.0;
-  RopeType rope_type = RopeType::kRope;
+  // Of the rotation, and so of position_embedding rope alone.
+  std::optional<double> rotary_base;            // absent: 10000
+  std::optional<double> rotary_percent;         // absent: 1
+  std::optional<RopeType> rope_type;            // absent: plain
   std::optional<double> rotary_scaling_factor;  // YaRN, Llama 3
   std::optional<std::int64_t> original_max_position_embeddings;
   std::optional<double> beta_fast, beta_slow;               // YaRN: 32, 1
@@ -82,6 +83,11 @@ struct ModelConfig {
     return is_latent() ? *qk_head_dim + *qk_pos_emb_head_dim : head_dim();
   }
   std::int64_t value_dim() const { return is_latent() ? *v_head_dim : head_dim(); }
+  double latent_norm_epsilon() const { return mla_norm_epsilon.value_or(1e-6); }
+  bool rotates() const { return position_embedding == PositionEmbedding::kRope; }
+  double rotation_base() const { return rotary_base.value_or(10000.0); }
+  double rotated_share() const { return rotary_percent.value_or(1.0); }
+  RopeType rotation() const { return rope_type.value_or(RopeType::kRope); }
 };
 
 // What differs between the attentions of one model's layers, derived from the model's keys.

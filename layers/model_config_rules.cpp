@@ -17,11 +17,6 @@ constexpr std::int64_t kWidestHidden = 1 << 20;
 constexpr std::int64_t kWidestFfn = 1 << 22;
 constexpr std::int64_t kLongestContext = 1 << 24;
 
-// A key without an absent state counts as set when it is not its default.
-std::optional<double> if_changed(double value, double unchanged) {
-  return value == unchanged ? std::nullopt : std::optional<double>(value);
-}
-
 void check_sizes(const ModelConfig& c, Rules& rules) {
   rules.require_range(c.num_layers, "num_layers", 1, kMostLayers);
   rules.require_range(c.hidden_size, "hidden_size", 1, kWidestHidden);
@@ -57,13 +52,13 @@ void check_numbers(const ModelConfig& c, Rules& rules) {
   require_positive_if_set(c.low_freq_factor, "low_freq_factor");
   require_positive_if_set(c.high_freq_factor, "high_freq_factor");
   rules.require_positive(c.norm_epsilon, "norm_epsilon");
-  rules.require_positive(c.mla_norm_epsilon, "mla_norm_epsilon");
+  rules.require_positive(c.latent_norm_epsilon(), "mla_norm_epsilon");
   rules.require_positive(c.init_method_std, "init_method_std");
-  rules.require(c.rotary_base > 1.0, "rotary_base",
-                "got {}; must be greater than 1; usual is 10000", c.rotary_base);
-  rules.require(c.rotary_percent > 0.0 && c.rotary_percent <= 1.0, "rotary_percent",
+  rules.require(c.rotation_base() > 1.0, "rotary_base",
+                "got {}; must be greater than 1; usual is 10000", c.rotation_base());
+  rules.require(c.rotated_share() > 0.0 && c.rotated_share() <= 1.0, "rotary_percent",
                 "got {}; is a share of the head dimension, greater than 0 and at most 1",
-                c.rotary_percent);
+                c.rotated_share());
   rules.require(c.rotary_scaling_factor.value_or(1.0) >= 1.0, "rotary_scaling_factor",
                 "got {}; must be at least 1", c.rotary_scaling_factor.value_or(1.0));
   rules.require(c.mscale.value_or(0.0) >= 0.0, "mscale", "got {}; must not be negative",
@@ -79,8 +74,7 @@ void check_grouped_attention(const ModelConfig& c, Rules& rules) {
   rules.forbid(c.qk_head_dim, "qk_head_dim", kLatentOnly);
   rules.forbid(c.qk_pos_emb_head_dim, "qk_pos_emb_head_dim", kLatentOnly);
   rules.forbid(c.v_head_dim, "v_head_dim", kLatentOnly);
-  rules.forbid(if_changed(c.mla_norm_epsilon, ModelConfig().mla_norm_epsilon), "mla_norm_epsilon",
-               kLatentOnly);
+  rules.forbid(c.mla_norm_epsilon, "mla_norm_epsilon", kLatentOnly);
   rules.require(c.num_attention_heads % c.groups() == 0, "num_query_groups",
                 "got {}; must divide num_attention_heads ({}); use {}", c.groups(),
                 c.num_attention_heads, divisors_of(c.num_attention_heads));
@@ -97,14 +91,13 @@ void check_latent_attention(const ModelConfig& c, Rules& rules) {
   rules.require(c.qk_head_dim.has_value(), "qk_head_dim", kNeeded, 128);
   rules.require(c.qk_pos_emb_head_dim.has_value(), "qk_pos_emb_head_dim", kNeeded, 64);
   rules.require(c.v_head_dim.has_value(), "v_head_dim", kNeeded, 128);
-  rules.require(c.groups() == c.num_attention_heads, "num_query_groups",
-                "got {}; multi-head latent attention (kv_lora_rank is set) has no groups: its {} "
-                "heads share one latent; delete num_query_groups or kv_lora_rank",
-                c.groups(), c.num_attention_heads);
+  rules.forbid(c.num_query_groups, "num_query_groups",
+               "multi-head latent attention (kv_lora_rank is set) has no groups: its heads share "
+               "one latent; delete num_query_groups or kv_lora_rank");
   rules.forbid(c.kv_channels, "kv_channels",
                "multi-head latent attention (kv_lora_rank is set) reads qk_head_dim, "
                "qk_pos_emb_head_dim and v_head_dim instead; delete it");
-  rules.forbid(if_changed(c.rotary_percent, 1.0), "rotary_percent",
+  rules.forbid(c.rotary_percent, "rotary_percent",
                "multi-head latent attention rotates its qk_pos_emb_head_dim dimensions; delete it");
   rules.require(c.position_embedding == PositionEmbedding::kRope, "position_embedding",
                 "multi-head latent attention (kv_lora_rank is set) carries positions in its "
@@ -122,15 +115,14 @@ void check_positions(const ModelConfig& c, Rules& rules) {
                 "max_position_embeddings",
                 "missing; position_embedding learned_absolute has one row per position; set it to "
                 "the longest sequence or more");
-  const bool rotates = c.position_embedding == PositionEmbedding::kRope;
-  if (!rotates) {
+  if (!c.rotates()) {
     constexpr auto kRopeOnly = "only position_embedding rope reads it; choose rope, or delete it";
-    rules.require(c.rope_type == RopeType::kRope, "rope_type", kRopeOnly);
-    rules.forbid(if_changed(c.rotary_base, ModelConfig().rotary_base), "rotary_base", kRopeOnly);
-    rules.forbid(if_changed(c.rotary_percent, 1.0), "rotary_percent", kRopeOnly);
+    rules.require(!c.rope_type, "rope_type", kRopeOnly);
+    rules.forbid(c.rotary_base, "rotary_base", kRopeOnly);
+    rules.forbid(c.rotary_percent, "rotary_percent", kRopeOnly);
   }
-  const bool yarn = rotates && c.rope_type == RopeType::kYarn;
-  const bool llama3 = rotates && c.rope_type == RopeType::kLlama3;
+  const bool yarn = c.rotates() && c.rotation() == RopeType::kYarn;
+  const bool llama3 = c.rotates() && c.rotation() == RopeType::kLlama3;
   if (yarn || llama3) {
     constexpr auto kNeeded = "missing; rope_type yarn and llama3 need it";
     rules.require(c.rotary_scaling_factor.has_value(), "rotary_scaling_factor", kNeeded);
@@ -164,20 +156,20 @@ void check_positions(const ModelConfig& c, Rules& rules) {
 
 // Needs valid head dimensions.
 void check_rotary_dim(const ModelConfig& c, Rules& rules) {
-  if (c.position_embedding != PositionEmbedding::kRope) return;
+  if (!c.rotates()) return;
   const std::int64_t dim = rotary_dim(c);
-  const char* key = c.is_latent()             ? "qk_pos_emb_head_dim"
-                    : c.rotary_percent == 1.0 ? "kv_channels"
-                                              : "rotary_percent";
+  const char* key = c.is_latent()              ? "qk_pos_emb_head_dim"
+                    : c.rotated_share() == 1.0 ? "kv_channels"
+                                               : "rotary_percent";
   rules.require(dim >= 2 && dim % 2 == 0, key,
                 "{} of {} dimensions rotate; the rotation turns pairs, so their number must be "
                 "even and at least 2",
                 dim, c.query_key_dim());
-  const double exact = c.rotary_percent * static_cast<double>(c.head_dim());
+  const double exact = c.rotated_share() * static_cast<double>(c.head_dim());
   rules.require(c.is_latent() || std::abs(exact - static_cast<double>(dim)) < 1e-6,
                 "rotary_percent",
                 "got {}; of the {} dimensions of a head it is {}, not a whole number",
-                c.rotary_percent, c.head_dim(), exact);
+                c.rotated_share(), c.head_dim(), exact);
 }
 
 void check_window(const ModelConfig& c, Rules& rules) {

@@ -17,7 +17,7 @@ void apply_yarn(const ModelConfig& config, RotaryFrequencies& rotary) {
   const double factor = config.rotary_scaling_factor.value();
   const auto dimension_of_turns = [&](double turns) {
     return dim * std::log(context / (turns * 2.0 * std::numbers::pi)) /
-           (2.0 * std::log(config.rotary_base));
+           (2.0 * std::log(config.rotation_base()));
   };
   const double low = std::max(std::floor(dimension_of_turns(config.beta_fast.value_or(32.0))), 0.0);
   double high = std::min(std::ceil(dimension_of_turns(config.beta_slow.value_or(1.0))), dim - 1.0);
@@ -56,10 +56,10 @@ RotaryFrequencies rotary_frequencies(const ModelConfig& config) {
   const std::int64_t dim = rotary_dim(config);
   for (std::int64_t j = 0; j < dim / 2; ++j) {
     rotary.inverse_frequencies.push_back(
-        std::pow(config.rotary_base, -2.0 * static_cast<double>(j) / static_cast<double>(dim)));
+        std::pow(config.rotation_base(), -2.0 * static_cast<double>(j) / static_cast<double>(dim)));
   }
-  if (config.rope_type == RopeType::kYarn) apply_yarn(config, rotary);
-  if (config.rope_type == RopeType::kLlama3) apply_llama3(config, rotary);
+  if (config.rotation() == RopeType::kYarn) apply_yarn(config, rotary);
+  if (config.rotation() == RopeType::kLlama3) apply_llama3(config, rotary);
   return rotary;
 }
 

@@ -48,7 +48,7 @@ class Activations {
         outer_rows_(sequence_parallel_ ? rows_ / ranks : rows_) {}
 
   std::int64_t inputs(bool documents) const {
-    const std::int64_t positions = model_.position_embedding == PositionEmbedding::kRope
+    const std::int64_t positions = model_.rotates()
                                        ? 2 * tensor_capacity(length_ * rotary_dim(model_) / 2,
                                                              accumulation_dtype(compute_.dtype))
                                        : 0;

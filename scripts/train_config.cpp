@@ -68,9 +68,18 @@ TrainConfig resolved(TrainConfig config) {
   }
   ModelConfig& model = config.model;
   if (model.num_attention_heads < 1) return config;
-  model.num_query_groups = model.groups();
   const bool divides = model.hidden_size % model.num_attention_heads == 0;
-  if (!model.is_latent() && !model.kv_channels && divides) model.kv_channels = model.head_dim();
+  if (model.is_latent()) {
+    model.mla_norm_epsilon = model.latent_norm_epsilon();
+  } else {
+    model.num_query_groups = model.groups();
+    if (!model.kv_channels && divides) model.kv_channels = model.head_dim();
+  }
+  if (model.rotates()) {
+    model.rope_type = model.rotation();
+    model.rotary_base = model.rotation_base();
+    if (!model.is_latent()) model.rotary_percent = model.rotated_share();
+  }
   return config;
 }
 

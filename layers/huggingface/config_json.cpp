@@ -39,11 +39,11 @@ void add_own_fields(ModelConfig config, Json& json) {
 }
 
 Json rope_scaling(const ModelConfig& c) {
-  if (c.rope_type == RopeType::kRope) return nullptr;
-  Json scaling{{"rope_type", enum_name(c.rope_type)},
+  if (c.rotation() == RopeType::kRope) return nullptr;
+  Json scaling{{"rope_type", enum_name(c.rotation())},
                {"factor", c.rotary_scaling_factor.value()},
                {"original_max_position_embeddings", c.original_max_position_embeddings.value()}};
-  if (c.rope_type == RopeType::kLlama3) {
+  if (c.rotation() == RopeType::kLlama3) {
     scaling["low_freq_factor"] = c.low_freq_factor.value_or(1.0);
     scaling["high_freq_factor"] = c.high_freq_factor.value_or(4.0);
     return scaling;
@@ -61,7 +61,7 @@ Json rope_scaling(const ModelConfig& c) {
 
 std::int64_t longest_context(const ModelConfig& c, std::int64_t sequence_length) {
   if (c.max_position_embeddings) return *c.max_position_embeddings;
-  if (c.rope_type == RopeType::kRope) return sequence_length;
+  if (c.rotation() == RopeType::kRope) return sequence_length;
   return static_cast<std::int64_t>(static_cast<double>(*c.original_max_position_embeddings) *
                                    *c.rotary_scaling_factor);
 }
@@ -76,7 +76,7 @@ Json common_fields(const ModelConfig& c, std::int64_t sequence_length) {
           {"num_key_value_heads", c.groups()},
           {"max_position_embeddings", longest_context(c, sequence_length)},
           {"rms_norm_eps", c.norm_epsilon},
-          {"rope_theta", c.rotary_base},
+          {"rope_theta", c.rotation_base()},
           {"rope_scaling", rope_scaling(c)},
           {"hidden_act", "silu"},
           {"attention_dropout", 0.0},

@@ -31,24 +31,24 @@ bool has_default_softmax_scale(const ModelConfig& config) {
 
 // What Llama, Mistral, Qwen and DeepSeek have in common.
 bool is_plain(const ModelConfig& c) {
-  return c.position_embedding == PositionEmbedding::kRope && c.rotary_percent == 1.0 &&
-         c.normalization == Normalization::kRmsNorm && c.norm_weight == ops::NormWeight::kPlain &&
-         !c.post_norms && c.activation == ops::Activation::kSwiglu && !c.scale_embeddings &&
-         !c.attention_softcap && !c.final_softcap && has_default_softmax_scale(c);
+  return c.rotates() && c.rotated_share() == 1.0 && c.normalization == Normalization::kRmsNorm &&
+         c.norm_weight == ops::NormWeight::kPlain && !c.post_norms &&
+         c.activation == ops::Activation::kSwiglu && !c.scale_embeddings && !c.attention_softcap &&
+         !c.final_softcap && has_default_softmax_scale(c);
 }
 
 bool is_gemma2(const ModelConfig& c) {
-  return !c.is_latent() && c.position_embedding == PositionEmbedding::kRope &&
-         c.rotary_percent == 1.0 && c.rope_type == RopeType::kRope &&
-         c.normalization == Normalization::kRmsNorm && c.norm_weight == ops::NormWeight::kOnePlus &&
-         c.post_norms && !c.qk_norm && c.activation == ops::Activation::kGeglu &&
-         c.scale_embeddings && c.tie_word_embeddings && !c.add_bias_linear && !c.add_qkv_bias &&
+  return !c.is_latent() && c.rotates() && c.rotated_share() == 1.0 &&
+         c.rotation() == RopeType::kRope && c.normalization == Normalization::kRmsNorm &&
+         c.norm_weight == ops::NormWeight::kOnePlus && c.post_norms && !c.qk_norm &&
+         c.activation == ops::Activation::kGeglu && c.scale_embeddings && c.tie_word_embeddings &&
+         !c.add_bias_linear && !c.add_qkv_bias &&
          windows_match(c, [](std::int64_t layer) { return layer % 2 == 0; });
 }
 
 // Its classes fix the epsilon of the latents' norms.
 bool is_deepseek(const ModelConfig& c) {
-  return c.is_latent() && is_plain(c) && no_windows(c) && c.mla_norm_epsilon == 1e-6;
+  return c.is_latent() && is_plain(c) && no_windows(c) && c.latent_norm_epsilon() == 1e-6;
 }
 
 }  // namespace

@@ -22,6 +22,7 @@ ModelConfig grouped(std::int64_t layers, std::int64_t heads, std::int64_t groups
 
 ModelConfig latent(std::int64_t layers, std::int64_t heads) {
   ModelConfig config = grouped(layers, heads, heads, 128);
+  config.num_query_groups.reset();
   config.kv_channels.reset();
   config.kv_lora_rank = 512;
   config.qk_head_dim = 128;

@@ -281,7 +281,7 @@ TEST(ModelRules, LatentKeysNeedALatentRank) {
   expect_latent_only(&ModelConfig::qk_head_dim, 8, "qk_head_dim");
   expect_latent_only(&ModelConfig::qk_pos_emb_head_dim, 8, "qk_pos_emb_head_dim");
   expect_latent_only(&ModelConfig::v_head_dim, 8, "v_head_dim");
-  expect_latent_only(&ModelConfig::mla_norm_epsilon, 1e-5, "mla_norm_epsilon");
+  expect_latent_only(&ModelConfig::mla_norm_epsilon, 1e-6, "mla_norm_epsilon");
 }
 
 TEST(ModelRules, LatentAttentionExcludesWhatItDoesNotRead) {
@@ -292,16 +292,16 @@ TEST(ModelRules, LatentAttentionExcludesWhatItDoesNotRead) {
     expect_violation(config, key, "latent attention", reason);
   };
   expect_refused(&ModelConfig::num_query_groups, 4, "num_query_groups", "got 4");
+  expect_refused(&ModelConfig::num_query_groups, latent_model().num_attention_heads,
+                 "num_query_groups", "delete num_query_groups");
   expect_refused(&ModelConfig::kv_channels, 16, "kv_channels", "got 16");
-  expect_refused(&ModelConfig::rotary_percent, 0.5, "rotary_percent", "got 0.5");
+  expect_refused(&ModelConfig::rotary_percent, 1.0, "rotary_percent", "got 1");
   expect_refused(&ModelConfig::position_embedding, PositionEmbedding::kAlibi, "position_embedding",
                  "use rope");
   expect_refused(&ModelConfig::qk_norm, true, "qk_norm", "delete it");
   expect_refused(&ModelConfig::add_qkv_bias, true, "add_qkv_bias", "delete it");
   expect_refused(&ModelConfig::add_bias_linear, true, "add_bias_linear", "delete it");
   ModelConfig config = latent_model();
-  config.num_query_groups = 12;
-  EXPECT_THAT(model_rule_violations(config, 1), IsEmpty());
   config.v_head_dim.reset();
   expect_violation(config, "v_head_dim", "missing", "kv_lora_rank is set");
   config = latent_model();
@@ -318,14 +318,17 @@ TEST(ModelRules, Positions) {
   expect_violation(config, "max_position_embeddings", "missing", "learned_absolute");
   config.max_position_embeddings = 64;
   EXPECT_THAT(model_rule_violations(config, 1), IsEmpty());
-  config.rotary_base = 500000;
-  expect_violation(config, "rotary_base", "got 500000", "only position_embedding rope reads it");
-  config.rotary_base = 10000;
-  config.rotary_percent = 0.5;
-  expect_violation(config, "rotary_percent", "got 0.5", "only position_embedding rope");
-  config.rotary_percent = 1.0;
-  config.rope_type = RopeType::kYarn;
-  expect_violation(config, "rope_type", "only position_embedding rope reads it");
+  // A key that nobody reads is refused whatever its value, its default too.
+  const auto expect_rope_only = [&](auto member, auto value, const std::string& key) {
+    ModelConfig unread = config;
+    unread.*member = value;
+    expect_violation(unread, key, "only position_embedding rope reads it");
+  };
+  expect_rope_only(&ModelConfig::rotary_base, 500000.0, "rotary_base");
+  expect_rope_only(&ModelConfig::rotary_base, 10000.0, "rotary_base");
+  expect_rope_only(&ModelConfig::rotary_percent, 1.0, "rotary_percent");
+  expect_rope_only(&ModelConfig::rope_type, RopeType::kRope, "rope_type");
+  expect_rope_only(&ModelConfig::rope_type, RopeType::kYarn, "rope_type");
 }
 
 TEST(ModelRules, RotaryScaling) {
