@@ -53,13 +53,17 @@ class Pool {
     }
     statistics_.in_use += capacity;
     statistics_.peak = std::max(statistics_.peak, statistics_.in_use);
+    if (scratch_ != nullptr && scratch_->insert(block).second) ++kept_[block].keepers;
+    if (const auto kept = kept_.find(block); kept != kept_.end()) kept->second.in_use = true;
     return block;
   }
 
   void give_back(void* block, std::size_t capacity) {
     const std::lock_guard lock(mutex_);
     statistics_.in_use -= capacity;
-    if (kKeepFreedBlocks) {
+    const auto kept = kept_.find(block);
+    if (kept != kept_.end()) kept->second.in_use = false;
+    if (kKeepFreedBlocks || kept != kept_.end()) {
       free_[capacity].push_back(block);
     } else {
       DeviceMemory<D>::free(block);
@@ -82,17 +86,45 @@ class Pool {
     statistics_.peak = statistics_.in_use;
   }
 
+  // Until it is null again, what is handed out is entered in `scratch` and kept.
+  void enter_in(std::unordered_set<void*>* scratch) {
+    const std::lock_guard lock(mutex_);
+    POLYHEAD_CHECK(scratch == nullptr || scratch_ == nullptr, "scratch is being entered already");
+    scratch_ = scratch;
+  }
+
+  bool at_rest(const std::unordered_set<void*>& scratch) {
+    const std::lock_guard lock(mutex_);
+    return std::ranges::none_of(scratch, [&](void* block) { return kept_.at(block).in_use; });
+  }
+
+  void release(const std::unordered_set<void*>& scratch) {
+    const std::lock_guard lock(mutex_);
+    for (void* block : scratch) {
+      if (--kept_.at(block).keepers == 0) kept_.erase(block);
+    }
+  }
+
  private:
+  struct Kept {
+    int keepers = 0;
+    bool in_use = false;
+  };
+
   void free_all() {
     for (auto& [capacity, blocks] : free_) {
-      for (void* block : blocks) DeviceMemory<D>::free(block);
-      statistics_.reserved -= capacity * blocks.size();
+      const auto kept = std::partition(blocks.begin(), blocks.end(),
+                                       [&](void* block) { return kept_.contains(block); });
+      std::for_each(kept, blocks.end(), DeviceMemory<D>::free);
+      statistics_.reserved -= capacity * static_cast<std::size_t>(blocks.end() - kept);
+      blocks.erase(kept, blocks.end());
     }
-    free_.clear();
   }
 
   std::mutex mutex_;
   std::unordered_map<std::size_t, std::vector<void*>> free_;  // by capacity, newest last
+  std::unordered_map<void*, Kept> kept_;                      // for recorded work
+  std::unordered_set<void*>* scratch_ = nullptr;              // of the work that is being recorded
   MemoryStatistics statistics_;
 };
 
@@ -132,6 +164,22 @@ void reset_peak_memory(Device device) {
 }
 void release_unused_memory(Device device) {
   dispatch(device, []<Device D>() { pool<D>().release_unused(); });
+}
+
+ScratchBlocks::ScratchBlocks(Device device) : device_(device) {
+  dispatch(device_, [&]<Device D>() { pool<D>().enter_in(&blocks_); });
+}
+ScratchBlocks::~ScratchBlocks() {
+  close();
+  dispatch(device_, [&]<Device D>() { pool<D>().release(blocks_); });
+}
+void ScratchBlocks::close() {
+  if (!open_) return;
+  open_ = false;
+  dispatch(device_, []<Device D>() { pool<D>().enter_in(nullptr); });
+}
+bool ScratchBlocks::at_rest() const {
+  return dispatch(device_, [&]<Device D>() { return pool<D>().at_rest(blocks_); });
 }
 
 }  // namespace polyhead

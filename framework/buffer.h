@@ -10,6 +10,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <unordered_set>
 
 #include "framework/device.h"
 #include "framework/dtype.h"
@@ -56,5 +57,24 @@ void reset_peak_memory(Device device);
 
 // Returns free blocks to the system, e.g. after an evaluation with other shapes.
 void release_unused_memory(Device device);
+
+// The blocks that the pool hands out from construction to close(), by any thread: the scratch of
+// recorded work. While this lives they never go back to the system.
+class ScratchBlocks {
+ public:
+  explicit ScratchBlocks(Device device);
+  ~ScratchBlocks();
+  ScratchBlocks(const ScratchBlocks&) = delete;
+  ScratchBlocks& operator=(const ScratchBlocks&) = delete;
+
+  void close();
+  // Whether none of them belongs to a tensor now.
+  bool at_rest() const;
+
+ private:
+  Device device_;
+  bool open_ = true;
+  std::unordered_set<void*> blocks_;
+};
 
 }  // namespace polyhead

@@ -32,14 +32,17 @@ VocabParallelEmbedding::VocabParallelEmbedding(const ModelConfig& config,
   position_->partial_over = parallel.partial_between_regions();
 }
 
-Tensor VocabParallelEmbedding::positions(std::int64_t tokens, std::int64_t sequence_length) const {
+const Tensor& VocabParallelEmbedding::positions(std::int64_t tokens,
+                                                std::int64_t sequence_length) const {
+  Tensor& made = positions_[{tokens, sequence_length}];
+  if (made) return made;
   const auto [begin, end] = parallel_.token_share(tokens);
   Tensor positions = Tensor::empty({end - begin}, DType::kI32);
   for (std::int64_t token = begin; token < end; ++token) {
     positions.data<std::int32_t>()[token - begin] =
         static_cast<std::int32_t>(token % sequence_length);
   }
-  return positions.to(weight_.value.device());
+  return made = positions.to(weight_.value.device());
 }
 
 Tensor VocabParallelEmbedding::forward(const Tensor& ids, std::int64_t sequence_length) const {

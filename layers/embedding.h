@@ -5,7 +5,9 @@
 // (all-gather of dy).
 #pragma once
 
+#include <map>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "framework/parameters/parameter.h"
@@ -30,13 +32,15 @@ class VocabParallelEmbedding {
   void collect_parameters(std::vector<Parameter*>& parameters);
 
  private:
-  // Positions of the tokens that this rank holds between the regions, (N or N / P) i32.
-  Tensor positions(std::int64_t tokens, std::int64_t sequence_length) const;
+  // Positions of the tokens that this rank holds between the regions, (N or N / P) i32 on the
+  // device. Made once for each shape: to send them again the host would wait for the device.
+  const Tensor& positions(std::int64_t tokens, std::int64_t sequence_length) const;
 
   const TensorParallel& parallel_;
   Parameter weight_;                   // (V / P padded, D)
   std::optional<Parameter> position_;  // (max_position_embeddings, D), learned positions only
-  double factor_;                      // on token embeddings: 1, or sqrt(hidden_size)
+  mutable std::map<std::pair<std::int64_t, std::int64_t>, Tensor> positions_;  // by tokens, length
+  double factor_;  // on token embeddings: 1, or sqrt(hidden_size)
 };
 
 }  // namespace polyhead

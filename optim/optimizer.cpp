@@ -8,13 +8,15 @@ AdamW::AdamW(ParameterStore& store, const ops::AdamwOptions& options)
     : store_(store),
       options_(options),
       first_moment_(store.make_state()),
-      second_moment_(store.make_state()) {}
+      second_moment_(store.make_state()),
+      scalars_(Tensor::zeros({ops::kAdamwScalars}, DType::kF64, store.values().device())) {}
 
-void AdamW::step(double learning_rate, const Tensor& gradient_scale) {
-  ++updates_;
-  const Tensor scalars =
-      ops::adamw_scalars(options_, learning_rate, updates_).to(store_.values().device());
-  scalars.row_slice(ops::kGradientScale, ops::kGradientScale + 1).copy_from(gradient_scale);
+void AdamW::begin_update(double learning_rate) {
+  scalars_.copy_from(ops::adamw_scalars(options_, learning_rate, ++updates_));
+}
+
+void AdamW::finish_update(const Tensor& gradient_scale) {
+  scalars_.row_slice(ops::kGradientScale, ops::kGradientScale + 1).copy_from(gradient_scale);
   const std::int64_t start = store_.shard().begin;
   for (const auto& run :
        segment_runs_in_shard(store_, [](const Parameter& p) { return p.decays; })) {
@@ -28,8 +30,8 @@ void AdamW::step(double learning_rate, const Tensor& gradient_scale) {
     Tensor second = state_of(second_moment_);
     ops::AdamwOptions options = options_;
     if (!run.property) options.weight_decay = 0;
-    ops::adamw(store_.grads().row_slice(run.begin, run.end), options, scalars, value, first, second,
-               rounded);
+    ops::adamw(store_.grads().row_slice(run.begin, run.end), options, scalars_, value, first,
+               second, rounded);
   }
   store_.gather_values();
 }

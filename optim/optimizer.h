@@ -13,9 +13,16 @@ class AdamW {
   // parameters that decay.
   AdamW(ParameterStore& store, const ops::AdamwOptions& options);
 
-  // One update of all values from the gradients times `gradient_scale` (1) f64, the clip factor.
-  // Where the state is sharded each rank updates its part, then receives those of the others.
-  void step(double learning_rate, const Tensor& gradient_scale);
+  // One update of all values from the gradients times `gradient_scale` (1) f64, the clip factor, in
+  // two halves. The first tells the device the numbers of the next update; the second, which can be
+  // recorded and played for every update, makes it. Where the state is sharded each rank updates
+  // its part, then receives those of the others.
+  void begin_update(double learning_rate);
+  void finish_update(const Tensor& gradient_scale);
+  void step(double learning_rate, const Tensor& gradient_scale) {
+    begin_update(learning_rate);
+    finish_update(gradient_scale);
+  }
 
   // What a checkpoint holds, beside the values: the moments, laid out like them, and how many
   // updates there were, for the correction of their bias.
@@ -29,6 +36,7 @@ class AdamW {
   ops::AdamwOptions options_;
   Tensor first_moment_;   // (shard size)
   Tensor second_moment_;  // (shard size)
+  Tensor scalars_;        // of the next update
   std::int64_t updates_ = 0;
 };
 

@@ -73,13 +73,20 @@ StepRecord step_record(const Trainer& trainer, const StepResult& result, const P
           .share_of_peak = rate / peak_rate,
           .elapsed_seconds = progress.elapsed_seconds(),
           .remaining_seconds = progress.remaining_seconds(),
-          .skipped_steps = trainer.state().step - trainer.optimizer().updates()};
+          .skipped_steps = trainer.state().step - trainer.optimizer().updates(),
+          .communication_calls = result.communication.calls,
+          .communication_bytes = result.communication.bytes};
 }
 
 std::string describe_memory(Device device) {
   const auto peak = static_cast<double>(memory_statistics(device).peak);
   return fmt::format("memory of rank 0: {:.1f} MiB of tensors at the peak of the first step",
                      peak / (1 << 20));
+}
+
+std::string describe_communication(const CommunicationCount& count) {
+  return fmt::format("communication of rank 0: {:.1f} MiB in {} calls in the first step",
+                     static_cast<double>(count.bytes) / (1 << 20), count.calls);
 }
 
 void evaluate(Trainer& trainer, RunLog& log) {
@@ -125,7 +132,10 @@ void train_steps(Trainer& trainer, RunLog& log, Signals& signals, double peak_ra
     const std::int64_t step = trainer.state().step;
     if (!result.problem.empty()) log.skipped(step, result.problem);
     skipped.add(result, step);
-    if (step == first_step) log.note(step, describe_memory(trainer.compute().device));
+    if (step == first_step) {
+      log.note(step, describe_memory(trainer.compute().device));
+      log.note(step, describe_communication(result.communication));
+    }
     if (due(step, training.log_interval) || step == training.train_steps) {
       log.step(step_record(trainer, result, progress, peak_rate));
     }

@@ -33,6 +33,7 @@ struct TrainingConfig {
   DeviceChoice device = DeviceChoice::kAuto;
   Precision precision = Precision::kAuto;
   bool deterministic = false;  // two runs give the same bits, at the price of measured products
+  bool cuda_graph = false;     // a step is recorded once, then played; the bits stay the same
   Recompute recompute = Recompute::kNone;
   std::int64_t eval_interval = 0;            // steps; 0: never
   std::optional<std::int64_t> eval_samples;  // absent: all of the validation data

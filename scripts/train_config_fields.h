@@ -34,6 +34,7 @@ void visit_fields(Visitor& visitor, TrainingConfig& config) {
   visitor("device", config.device);
   visitor("precision", config.precision);
   visitor("deterministic", config.deterministic, {.aliases = {"deterministic_mode"}});
+  visitor("cuda_graph", config.cuda_graph);
   visitor("recompute", config.recompute, {.aliases = {"recompute_granularity"}});
   visitor("eval_interval", config.eval_interval);
   visitor("eval_samples", config.eval_samples);

@@ -52,6 +52,12 @@ std::vector<RuleViolation> training_rule_violations(const TrainConfig& config) {
                       (c.device == DeviceChoice::kAuto && !missing_back_end(Device::kCuda).empty());
   rules.require(!on_cpu || c.precision != Precision::kBf16, "precision",
                 "got bf16; the CPU computes in fp32; use fp32 or auto");
+  rules.require(!on_cpu || !c.cuda_graph, "cuda_graph",
+                "got true; the CPU has no graphs; delete it");
+  rules.require(
+      !config.data.eod_mask_loss || !c.cuda_graph, "cuda_graph",
+      "got true; with data.eod_mask_loss the weight of a token changes from step to step, "
+      "but a recorded step repeats it; set one of the two to false");
   return rules.violations();
 }
 

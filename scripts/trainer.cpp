@@ -123,7 +123,9 @@ Trainer::Trainer(const TrainConfig& config, const Communicator& world)
       store_(model_.parameters(), compute_.dtype, compute_.device,
              config_.parallel.distributed_optimizer ? layout_.data.get() : nullptr),
       optimizer_(store_, adamw_options(config_.optimizer)),
-      schedule_(learning_rate_schedule(config_)) {
+      schedule_(learning_rate_schedule(config_)),
+      loss_(Tensor::zeros({1}, DType::kF64, compute_.device)),
+      squared_norm_(Tensor::zeros_like(loss_)) {
   state_.seed = static_cast<std::uint64_t>(config_.training.seed);
   state_.config = to_yaml(config_);
   state_.dataset_fingerprint = verified_fingerprint(world, data_);
@@ -154,37 +156,76 @@ void Trainer::settle_products() {
 
 StepResult Trainer::step() {
   settle_products();
-  const std::int64_t global = config_.training.global_batch_size;
-  const std::int64_t mine = global / layout_.data->size();
-  const Batch batch =
-      on_device(data_.batch(state_.samples + layout_.data->rank() * mine, mine), compute_.device);
-  const double valid = sum_over(*layout_.data, static_cast<double>(batch.valid_targets));
-
-  const double weight = 1.0 / std::max(1.0, valid);
-  store_.zero_grads();
-  Tensor loss = forward_backward(batch, weight);
-  sum_gradients(store_, *layout_.data);
-  layout_.data->all_reduce(loss);
-  Tensor squares = squared_gradient_norm(store_, *layout_.tensor);
-  ops::add_sum(/*factor=*/0, loss, squares);  // NaN where the loss is not finite
-  Tensor scale = Tensor::empty_like(squares);
-  ops::clip_scale(squares, config_.optimizer.clip_grad_norm, scale);
-
+  const CommunicationCount before = communication();
+  const double weight = 1.0 / std::max(1.0, sum_over(*layout_.data, load_batch()));
   ++state_.step;
-  state_.samples += global;
-  state_.tokens += global * config_.data.sequence_length;
+  state_.samples += config_.training.global_batch_size;
+  state_.tokens += config_.training.global_batch_size * config_.data.sequence_length;
   const double rate = learning_rate(schedule_, state_.step);
-  optimizer_.step(rate, scale);  // makes no update where the scale is NaN
-  // Here the host waits for the device, for the first time in the step.
-  StepResult result{.loss = number_in(loss),
-                    .gradient_norm = std::sqrt(number_in(squares)),
+  optimizer_.begin_update(rate);
+  if (config_.training.cuda_graph && computed_) {
+    play_step(weight);
+  } else {
+    compute_step(weight);
+    computed_ = true;
+  }
+  // Here the host waits for the step.
+  StepResult result{.loss = number_in(loss_),
+                    .gradient_norm = std::sqrt(number_in(squared_norm_)),
                     .learning_rate = rate,
+                    .communication = communication() - before,
                     .problem = {}};
   if (!std::isfinite(result.gradient_norm)) {
     optimizer_.set_updates(optimizer_.updates() - 1);
-    result.problem = explain_skipped_update(batch, weight);
+    result.problem = explain_skipped_update(batch_, weight);
   }
   return result;
+}
+
+double Trainer::load_batch() {
+  const std::int64_t mine = config_.training.global_batch_size / layout_.data->size();
+  const Batch batch = data_.batch(state_.samples + layout_.data->rank() * mine, mine);
+  if (!batch_.tokens) {
+    batch_ = on_device(batch, compute_.device);
+  } else {
+    batch_.tokens.copy_from(batch.tokens);
+    batch_.targets.copy_from(batch.targets);
+    if (batch.document_start) batch_.document_start.copy_from(batch.document_start);
+  }
+  return static_cast<double>(batch.valid_targets);
+}
+
+void Trainer::compute_step(double weight) {
+  store_.zero_grads();
+  loss_.copy_from(forward_backward(batch_, weight));
+  sum_gradients(store_, *layout_.data);
+  layout_.data->all_reduce(loss_);
+  squared_norm_.copy_from(squared_gradient_norm(store_, *layout_.tensor));
+  ops::add_sum(/*factor=*/0, loss_, squared_norm_);  // NaN where the loss is not finite
+  Tensor scale = Tensor::empty_like(squared_norm_);
+  ops::clip_scale(squared_norm_, config_.optimizer.clip_grad_norm, scale);
+  optimizer_.finish_update(scale);  // makes no update where the scale is NaN
+}
+
+void Trainer::play_step(double weight) {
+  if (!recording_) {
+    const CommunicationCount before = communication();
+    try {
+      recording_ = record_work(compute_.device, [&] { compute_step(weight); });
+    } catch (const Error& error) {
+      fail(
+          "training.cuda_graph: the step cannot be recorded: {}; ranks that talk through host "
+          "memory (no NCCL, or several ranks on a device) cannot; set it to false",
+          error.what());
+    }
+    recorded_weight_ = weight;
+    recorded_communication_ = communication() - before;
+    return recording_->play();
+  }
+  // The weight of a token lies in the recording.
+  if (weight != recorded_weight_) return compute_step(weight);
+  recording_->play();
+  played_communication_ = played_communication_ + recorded_communication_;
 }
 
 std::string Trainer::explain_skipped_update(const Batch& batch, double weight) {

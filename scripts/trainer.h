@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -14,6 +15,7 @@
 #include "data/training_data.h"
 #include "framework/checkpoint/checkpoint.h"
 #include "framework/parameters/parameter_store.h"
+#include "framework/recorded_work.h"
 #include "layers/model.h"
 #include "optim/learning_rate.h"
 #include "optim/optimizer.h"
@@ -27,7 +29,8 @@ struct StepResult {
   double loss = 0;  // mean over the valid tokens of the global batch
   double gradient_norm = 0;
   double learning_rate = 0;
-  std::string problem;  // why the update was skipped; empty: it was made
+  CommunicationCount communication = {};  // of this rank in this step
+  std::string problem;                    // why the update was skipped; empty: it was made
 };
 
 struct EvaluationResult {
@@ -84,6 +87,17 @@ class Trainer {
   std::string explain_skipped_update(const Batch& batch, double weight);
   // Returns weight * the sum of the losses of this rank's micro-batches, (1) f64 on the device.
   Tensor forward_backward(const Batch& batch, double weight);
+  // Takes this rank's samples of the step to where they lie at every step; returns how many of
+  // their targets count.
+  double load_batch();
+  // All of a step that the device does, but for begin_update(): from the samples to the weights.
+  void compute_step(double weight);
+  // The same, by playing what was recorded: from the second step on, for all first uses are behind.
+  void play_step(double weight);
+  // Of this rank so far.
+  CommunicationCount communication() const {
+    return layout_.world.counters().total() + played_communication_;
+  }
   std::vector<NamedState> moments();
   TrainerState load(const std::filesystem::path& checkpoint, std::vector<NamedState> states,
                     Hashes hashes);
@@ -100,6 +114,14 @@ class Trainer {
   LearningRateSchedule schedule_;
   TrainerState state_;
   bool products_settled_ = false;
+
+  Batch batch_;            // of the step, on the device
+  Tensor loss_;            // of the step, (1) f64
+  Tensor squared_norm_;    // of its gradient, (1) f64; NaN where that or the loss is not finite
+  bool computed_ = false;  // a step, by this object
+  std::unique_ptr<RecordedWork> recording_;  // with training.cuda_graph
+  double recorded_weight_ = 0;
+  CommunicationCount recorded_communication_, played_communication_;  // of a step; of all plays
 };
 
 }  // namespace polyhead

@@ -4,6 +4,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <numeric>
 #include <string_view>
 
 namespace polyhead {
@@ -30,6 +31,13 @@ constexpr std::string_view name_of(Collective collective) {
 struct CommunicationCount {
   std::int64_t calls = 0;
   std::int64_t bytes = 0;
+
+  friend CommunicationCount operator+(const CommunicationCount& a, const CommunicationCount& b) {
+    return {a.calls + b.calls, a.bytes + b.bytes};
+  }
+  friend CommunicationCount operator-(const CommunicationCount& a, const CommunicationCount& b) {
+    return {a.calls - b.calls, a.bytes - b.bytes};
+  }
 };
 
 class CommunicationCounters {
@@ -43,12 +51,7 @@ class CommunicationCounters {
     return counts_[static_cast<std::size_t>(collective)];
   }
   CommunicationCount total() const {
-    CommunicationCount sum;
-    for (const CommunicationCount& count : counts_) {
-      sum.calls += count.calls;
-      sum.bytes += count.bytes;
-    }
-    return sum;
+    return std::accumulate(counts_.begin(), counts_.end(), CommunicationCount{});
   }
 
  private:

@@ -80,6 +80,14 @@ void enqueued_on_device(Collective collective, std::int64_t bytes, int group_siz
   devices.pending = true;
 }
 
+std::int64_t collectives_enqueued() {
+  return devices.last.sequence;
+}
+
+void enqueued_on_device_again() {
+  if (speaks_for_devices()) devices.pending = true;
+}
+
 DeviceWait::DeviceWait() : is_for_others_(speaks_for_devices() && devices.pending) {
   if (is_for_others_) devices.watch.begin(devices.last);
 }

@@ -30,6 +30,9 @@ void set_sign_of_life(std::function<void()> send);
 // Devices also exchange messages among themselves; the host meets a hang of theirs where it waits
 // for its device. A collective was enqueued on this rank's device.
 void enqueued_on_device(Collective collective, std::int64_t bytes, int group_size);
+// How many were, and that recorded work with the last of them was enqueued once more.
+std::int64_t collectives_enqueued();
+void enqueued_on_device_again();
 // Around a wait of the host for its device, with check() again and again where others may be the
 // reason: check() does not return if the job has hung.
 class DeviceWait {

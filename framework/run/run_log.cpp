@@ -127,7 +127,9 @@ void RunLog::step(const StepRecord& record) {
                                    {"teraflops", record.teraflops},
                                    {"elapsed_seconds", record.elapsed_seconds},
                                    {"remaining_seconds", record.remaining_seconds},
-                                   {"skipped_steps", record.skipped_steps}};
+                                   {"skipped_steps", record.skipped_steps},
+                                   {"communication_calls", record.communication_calls},
+                                   {"communication_bytes", record.communication_bytes}};
   if (record.share_of_peak) fields["share_of_peak"] = *record.share_of_peak;
   output_->json("step", record.step, std::move(fields));
 }

@@ -30,7 +30,9 @@ struct StepRecord {
   std::optional<double> share_of_peak = {};  // absent where the machine's peak is unknown
   double elapsed_seconds = 0;
   double remaining_seconds = 0;
-  std::int64_t skipped_steps = 0;  // of all steps so far, before a resume and of a source too
+  std::int64_t skipped_steps = 0;        // of all steps so far, before a resume and of a source too
+  std::int64_t communication_calls = 0;  // collectives of this rank in the step
+  std::int64_t communication_bytes = 0;  // that it sent in them
 };
 
 struct EvaluationRecord {

@@ -47,5 +47,30 @@ TEST(Buffer, PoolServesARepeatedStepWithoutTheSystem) {
   EXPECT_EQ(memory_statistics(Device::kCpu).system_allocations, asked);
 }
 
+TEST(Buffer, ScratchOfRecordedWorkStaysWhereItIs) {
+  const auto reserved = [] { return memory_statistics(Device::kCpu).reserved; };
+  const Shape shape = {1234, 321};  // a size that nobody else asks for
+  release_unused_memory(Device::kCpu);
+  const std::size_t before = reserved();
+  const void* address = nullptr;
+  {
+    ScratchBlocks scratch(Device::kCpu);
+    EXPECT_THROW(ScratchBlocks{Device::kCpu}, std::logic_error);
+    const void* const first = Tensor::empty(shape, DType::kF32).raw();
+    scratch.close();
+    release_unused_memory(Device::kCpu);
+    EXPECT_GT(reserved(), before);
+    EXPECT_TRUE(scratch.at_rest());
+    const Tensor again = Tensor::empty(shape, DType::kF32);
+    EXPECT_EQ(again.raw(), first);
+    EXPECT_FALSE(scratch.at_rest());
+    const Tensor other = Tensor::empty(shape, DType::kF32);
+    address = other.raw();
+    EXPECT_NE(address, first);
+  }
+  release_unused_memory(Device::kCpu);
+  EXPECT_EQ(reserved(), before);
+}
+
 }  // namespace
 }  // namespace polyhead

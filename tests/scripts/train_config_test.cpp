@@ -242,6 +242,7 @@ TEST_F(TrainConfigTest, SectionRules) {
   EXPECT_THAT(override_problem("training.device=cuda"),
               AllOf(HasSubstr("got cuda"), HasSubstr("-DPOLYHEAD_WITH_CUDA=ON")));
   EXPECT_THAT(override_problem("training.precision=bf16"), HasSubstr("the CPU computes in fp32"));
+  EXPECT_THAT(override_problem("training.cuda_graph=true"), HasSubstr("the CPU has no graphs"));
   EXPECT_THAT(override_problem("checkpoint.folder=\"\""), HasSubstr("must be the path"));
   EXPECT_THAT(override_problem("checkpoint.save_interval=-1"), HasSubstr("must lie in 0"));
   EXPECT_THAT(override_problem("checkpoint.keep_last=0"), HasSubstr("must lie in 1"));

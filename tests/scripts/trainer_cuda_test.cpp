@@ -7,6 +7,7 @@
 #include "framework/ops/matmul.h"
 #include "scripts/matmul_record.h"
 #include "tests/support/compare.h"
+#include "tests/support/op_inputs.h"
 #include "tests/support/ranks.h"
 #include "tests/support/training_run.h"
 
@@ -118,6 +119,57 @@ TEST(TrainingOnCudaRepeats, BitwiseInDeterministicMode) {
     });
   }
   EXPECT_TRUE(testing::bitwise_equal(first, second));
+}
+
+// With everything between the steps that uses the memory of a recorded one.
+TEST(RecordedSteps, AreBitwiseThoseOfTheHost) {
+  for (const Precision precision : {Precision::kFp32, Precision::kBf16}) {
+    TrainingRun run;
+    run.config.training.device = DeviceChoice::kCuda;
+    run.config.training.precision = precision;
+    run.config.training.deterministic = true;
+    run.config.model.position_embedding = PositionEmbedding::kLearned;
+    run.config.model.max_position_embeddings = 6;
+    run.config.data.attend_across_documents = false;
+    struct Result {
+      std::vector<double> losses;
+      Tensor weights;
+    } by_host, recorded;
+    for (Result* result : {&by_host, &recorded}) {
+      run.config.training.cuda_graph = result == &recorded;
+      run.run(1, 1, [&](Trainer& trainer, const Communicator&) {
+        trainer.initialize();
+        for (int step = 0; step < 6; ++step) {
+          if (step == 4) trainer.evaluate();
+          if (step == 4) release_unused_memory(Device::kCuda);
+          result->losses.push_back(trainer.step().loss);
+        }
+        result->weights = trainer.store().masters().to(Device::kCpu);
+      });
+    }
+    EXPECT_EQ(recorded.losses, by_host.losses);
+    EXPECT_TRUE(testing::bitwise_equal(recorded.weights, by_host.weights));
+  }
+}
+
+TEST(RecordedSteps, SkipTheUpdateWhereItIsNotFinite) {
+  TrainingRun run;
+  run.config.training.device = DeviceChoice::kCuda;
+  run.config.training.precision = Precision::kFp32;
+  run.config.training.cuda_graph = true;
+  run.run(1, 1, [&](Trainer& trainer, const Communicator&) {
+    trainer.initialize();
+    testing::train_for(trainer, 3);
+    Tensor weights = trainer.store().masters();
+    const Tensor good = weights.clone();
+    const Tensor nan = testing::filled({1}, DType::kF32, std::nan("")).to(Device::kCuda);
+    weights.row_slice(0, 1).copy_from(nan);
+    EXPECT_NE(trainer.step().problem, "");
+    EXPECT_EQ(trainer.optimizer().updates(), 3);
+    weights.copy_from(good);
+    EXPECT_EQ(trainer.step().problem, "");
+    EXPECT_EQ(trainer.optimizer().updates(), 4);
+  });
 }
 
 TEST(TrainingOnCudaResumes, Bitwise) {

@@ -95,6 +95,21 @@ TEST(TrainingCanFail, WhenGradientsAreNotSummed) {
   });
 }
 
+TEST(Communication, IsCountedInEveryStep) {
+  const TrainingRun run;
+  run.run(1, 2, [](Trainer& trainer, const Communicator&) {
+    trainer.initialize();
+    const CommunicationCount first = trainer.step().communication;
+    const CommunicationCount second = trainer.step().communication;
+    // An all-reduce among two sends as much as it sums: all gradients, and a few numbers.
+    const std::int64_t gradients = 4 * trainer.store().size();
+    EXPECT_GE(first.bytes, gradients);
+    EXPECT_LT(first.bytes, gradients + 1000);
+    EXPECT_EQ(second.bytes, first.bytes);
+    EXPECT_EQ(second.calls, first.calls);
+  });
+}
+
 TEST(Accumulation, EqualsOneBigBatch) {
   TrainingRun run;
   run.config.training.micro_batch_size = 8;
