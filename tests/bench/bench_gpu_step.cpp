@@ -16,6 +16,7 @@
 #include "framework/device_system.h"
 #include "framework/ops/elementwise.h"
 #include "framework/random.h"
+#include "framework/recorded_work.h"
 #include "layers/flops.h"
 #include "layers/model.h"
 #include "optim/gradients.h"
@@ -51,7 +52,9 @@ class Step {
         model_(config.model, config.data.sequence_length, parallel_, compute_.dtype,
                config.training.recompute, compute_.device),
         store_(model_.parameters(), compute_.dtype, compute_.device),
-        optimizer_(store_, {.weight_decay = 0.1}) {
+        optimizer_(store_, {.weight_decay = 0.1}),
+        loss_(Tensor::zeros({1}, DType::kF64, compute_.device)),
+        records_(config.training.cuda_graph) {
     store_.initialize(1);
     const std::int64_t tokens = sequences_ * config.data.sequence_length;
     for (std::int64_t i = 0; i < micro_batches_; ++i) {
@@ -64,26 +67,37 @@ class Step {
 
   // Returns the loss.
   double run() {
-    const double weight = 1.0 / static_cast<double>(micro_batches_ * tokens_.front().numel());
-    store_.zero_grads();
-    Tensor loss = Tensor::zeros({1}, DType::kF64, compute_.device);
-    for (std::size_t i = 0; i < tokens_.size(); ++i) {
-      Model::Saved saved;
-      Tensor dh;
-      const Tensor h = model_.forward(tokens_[i], sequences_, saved);
-      model_.output_loss().loss_and_gradient(h, targets_[i], weight, loss, dh);
-      model_.backward(dh, saved);
+    optimizer_.begin_update(1e-4);
+    if (records_ && computed_) {
+      if (!recording_) recording_ = record_work(compute_.device, [&] { compute(); });
+      recording_->play();
+    } else {
+      compute();
+      computed_ = true;
     }
-    const Tensor squares = squared_gradient_norm(store_, *solo_);
-    Tensor scale = Tensor::empty_like(squares);
-    ops::clip_scale(squares, 1.0, scale);
-    optimizer_.step(1e-4, scale);
-    return loss.to(Device::kCpu).data<double>()[0];
+    return loss_.to(Device::kCpu).data<double>()[0];
   }
 
   Device device() const { return compute_.device; }
 
  private:
+  void compute() {
+    const double weight = 1.0 / static_cast<double>(micro_batches_ * tokens_.front().numel());
+    store_.zero_grads();
+    loss_.set_zero();
+    for (std::size_t i = 0; i < tokens_.size(); ++i) {
+      Model::Saved saved;
+      Tensor dh;
+      const Tensor h = model_.forward(tokens_[i], sequences_, saved);
+      model_.output_loss().loss_and_gradient(h, targets_[i], weight, loss_, dh);
+      model_.backward(dh, saved);
+    }
+    const Tensor squares = squared_gradient_norm(store_, *solo_);
+    Tensor scale = Tensor::empty_like(squares);
+    ops::clip_scale(squares, 1.0, scale);
+    optimizer_.finish_update(scale);
+  }
+
   Compute compute_;
   std::int64_t sequences_, micro_batches_;
   std::unique_ptr<Communicator> solo_;
@@ -92,6 +106,9 @@ class Step {
   ParameterStore store_;
   AdamW optimizer_;
   std::vector<Tensor> tokens_, targets_;
+  Tensor loss_;
+  bool records_, computed_ = false;
+  std::unique_ptr<RecordedWork> recording_;
 };
 
 std::string time_steps(const std::string& path, int steps) {
