@@ -161,9 +161,8 @@ TEST(RecordedSteps, SkipTheUpdateWhereItIsNotFinite) {
     trainer.initialize();
     testing::train_for(trainer, 3);
     Tensor weights = trainer.store().masters();
-    const Tensor good = weights.clone();
-    const Tensor nan = testing::filled({1}, DType::kF32, std::nan("")).to(Device::kCuda);
-    weights.row_slice(0, 1).copy_from(nan);
+    const Tensor good = weights.to(Device::kCpu);
+    weights.row_slice(0, 1).copy_from(testing::filled({1}, DType::kF32, std::nan("")));
     EXPECT_NE(trainer.step().problem, "");
     EXPECT_EQ(trainer.optimizer().updates(), 3);
     weights.copy_from(good);
