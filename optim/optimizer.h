@@ -1,5 +1,5 @@
 // AdamW over the flat buffers of a ParameterStore. Memory: two more buffers of the size of the
-// store's shard of the optimizer state.
+// store's shard of the optimizer state, in the dtype of the masters or in bf16.
 #pragma once
 
 #include "framework/ops/adamw.h"
@@ -11,7 +11,11 @@ class AdamW {
  public:
   // Moments start at zero. `store` must outlive the optimizer. Weight decay applies to the
   // parameters that decay.
-  AdamW(ParameterStore& store, const ops::AdamwOptions& options);
+  AdamW(ParameterStore& store, const ops::AdamwOptions& options)
+      : AdamW(store, options, store.masters().dtype(), /*seed=*/0) {}
+  // ... with moments in the dtype of the masters, or in bf16 beside f32: then `seed` says how they
+  // are rounded, the same on any layout.
+  AdamW(ParameterStore& store, const ops::AdamwOptions& options, DType moments, std::uint64_t seed);
 
   // One update of all values from the gradients times `gradient_scale` (1) f64, the clip factor, in
   // two halves. The first tells the device the numbers of the next update; the second, which can be
@@ -26,14 +30,20 @@ class AdamW {
 
   // What a checkpoint holds, beside the values: the moments, laid out like them, and how many
   // updates there were, for the correction of their bias.
-  Tensor& first_moment() { return first_moment_; }    // (shard size)
-  Tensor& second_moment() { return second_moment_; }  // (shard size)
+  const Tensor& first_moment() const { return first_moment_; }  // (shard size)
+  Tensor& first_moment() { return first_moment_; }
+  const Tensor& second_moment() const { return second_moment_; }  // (shard size)
+  Tensor& second_moment() { return second_moment_; }
   std::int64_t updates() const { return updates_; }
   void set_updates(std::int64_t updates) { updates_ = updates; }
 
  private:
+  // One pass over a range of the flat buffers, which lies in this rank's shard.
+  void update(const FlatRange& range, bool decays, const ops::MomentRounding& rounding);
+
   ParameterStore& store_;
   ops::AdamwOptions options_;
+  std::uint64_t seed_;
   Tensor first_moment_;   // (shard size)
   Tensor second_moment_;  // (shard size)
   Tensor scalars_;        // of the next update

@@ -55,4 +55,8 @@ std::vector<RuleViolation> optimizer_rule_violations(const OptimizerConfig& c) {
   return rules.violations();
 }
 
+DType moments_dtype(const OptimizerConfig& config, DType values) {
+  return config.moments_dtype == MomentsDtype::kBf16 ? DType::kBf16 : accumulation_dtype(values);
+}
+
 }  // namespace polyhead

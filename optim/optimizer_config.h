@@ -8,9 +8,13 @@
 #include "framework/config/enum_names.h"
 #include "framework/config/fields.h"
 #include "framework/config/rules.h"
+#include "framework/dtype.h"
 #include "optim/learning_rate.h"
 
 namespace polyhead {
+
+// kBf16 is rounded stochastically.
+enum class MomentsDtype { kFp32, kBf16 };
 
 struct OptimizerConfig {
   double learning_rate = 0;                 // the peak
@@ -24,13 +28,21 @@ struct OptimizerConfig {
   double adam_beta2 = 0.95;
   double adam_epsilon = 1e-8;
   double clip_grad_norm = 1.0;  // 0: no clipping
+  MomentsDtype moments_dtype = MomentsDtype::kFp32;
 };
 
 std::vector<RuleViolation> optimizer_rule_violations(const OptimizerConfig& config);
 
+// Of the moments of a model that computes in `values`.
+DType moments_dtype(const OptimizerConfig& config, DType values);
+
 template <>
 struct EnumNames<ScheduleShape> {
   static constexpr std::array kNames = {"constant", "linear", "cosine", "wsd"};
+};
+template <>
+struct EnumNames<MomentsDtype> {
+  static constexpr std::array kNames = {"fp32", "bf16"};
 };
 
 template <class Visitor>
@@ -46,6 +58,7 @@ void visit_fields(Visitor& visitor, OptimizerConfig& config) {
   visitor("adam_beta2", config.adam_beta2);
   visitor("adam_epsilon", config.adam_epsilon, {.aliases = {"adam_eps"}});
   visitor("clip_grad_norm", config.clip_grad_norm, {.aliases = {"clip_grad"}});
+  visitor("moments_dtype", config.moments_dtype);
 }
 
 }  // namespace polyhead

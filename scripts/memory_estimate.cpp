@@ -16,8 +16,8 @@ namespace {
 
 // Every byte that lives as long as the parameters. The gaps between segments are left out.
 // `state_ranks` share what the optimizer keeps.
-void add_parameters(const std::vector<ParameterShape>& shapes, DType dtype, int state_ranks,
-                    MemoryEstimate& estimate) {
+void add_parameters(const std::vector<ParameterShape>& shapes, DType dtype, DType moments,
+                    int state_ranks, MemoryEstimate& estimate) {
   std::int64_t elements = 0;
   for (const ParameterShape& shape : shapes) elements += shape.local.numel();
   const DType wide = accumulation_dtype(dtype);
@@ -25,7 +25,7 @@ void add_parameters(const std::vector<ParameterShape>& shapes, DType dtype, int 
   estimate.gradients = tensor_capacity(elements, wide);
   const std::int64_t shard = (elements + state_ranks - 1) / state_ranks;
   estimate.masters = wide == dtype ? 0 : tensor_capacity(shard, wide);
-  estimate.moments = 2 * tensor_capacity(shard, wide);
+  estimate.moments = 2 * tensor_capacity(shard, moments);
 }
 
 // The tensors of one block and of the layers around the blocks, and when they live. Every method
@@ -207,7 +207,7 @@ MemoryEstimate estimate_memory(const TrainConfig& config, const Compute& compute
   const std::vector<ParameterShape> shapes = parameter_shapes(config.model, tensor_parallel_size);
   const Activations activations(config, compute, shapes, tensor_parallel_size, threads);
   MemoryEstimate estimate;
-  add_parameters(shapes, compute.dtype,
+  add_parameters(shapes, compute.dtype, moments_dtype(config.optimizer, compute.dtype),
                  config.parallel.distributed_optimizer ? data_parallel_size : 1, estimate);
   estimate.inputs = activations.inputs(!config.data.attend_across_documents);
   estimate.saved_per_layer = activations.saved_per_layer();

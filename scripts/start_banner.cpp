@@ -42,7 +42,8 @@ std::vector<std::string> start_banner(Trainer& trainer, double peak_rate) {
       static_cast<double>(store.size()) *
           static_cast<double>(size_of(store.grads().dtype()) + size_of(store.values().dtype())) +
       static_cast<double>(store.shard().size()) *
-          static_cast<double>((store.has_masters() ? 3 : 2) * size_of(store.masters().dtype()));
+          static_cast<double>((store.has_masters() ? size_of(store.masters().dtype()) : 0) +
+                              2 * size_of(trainer.optimizer().first_moment().dtype()));
 
   std::vector<std::string> lines = {
       fmt::format("model: {}, {} layers, hidden {}, ffn {}, {} heads, vocabulary {}",

@@ -122,7 +122,9 @@ Trainer::Trainer(const TrainConfig& config, const Communicator& world)
              config_.training.recompute, compute_.device),
       store_(model_.parameters(), compute_.dtype, compute_.device,
              config_.parallel.distributed_optimizer ? layout_.data.get() : nullptr),
-      optimizer_(store_, adamw_options(config_.optimizer)),
+      optimizer_(store_, adamw_options(config_.optimizer),
+                 moments_dtype(config_.optimizer, compute_.dtype),
+                 static_cast<std::uint64_t>(config_.training.seed)),
       schedule_(learning_rate_schedule(config_)),
       loss_(Tensor::zeros({1}, DType::kF64, compute_.device)),
       squared_norm_(Tensor::zeros_like(loss_)) {

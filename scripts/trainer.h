@@ -98,7 +98,7 @@ class Trainer {
   CommunicationCount communication() const {
     return layout_.world.counters().total() + played_communication_;
   }
-  std::vector<NamedState> moments();
+  std::vector<NamedState> moments() const;
   TrainerState load(const std::filesystem::path& checkpoint, std::vector<NamedState> states,
                     Hashes hashes);
 

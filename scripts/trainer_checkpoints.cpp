@@ -9,7 +9,7 @@
 
 namespace polyhead {
 
-std::vector<NamedState> Trainer::moments() {
+std::vector<NamedState> Trainer::moments() const {
   return {{"exp_avg", optimizer_.first_moment()}, {"exp_avg_sq", optimizer_.second_moment()}};
 }
 
@@ -112,7 +112,7 @@ void Trainer::require_free_space() const {
       needed += config_.training.train_steps / checkpoint.keep_every -
                 state_.step / checkpoint.keep_every;
     }
-    polyhead::require_free_space(checkpoint.folder, checkpoint_bytes(store_, 2), needed);
+    polyhead::require_free_space(checkpoint.folder, checkpoint_bytes(store_, moments()), needed);
   });
 }
 

@@ -129,7 +129,7 @@ void read_segments(const SafetensorsReader& reader, DType dtype, const Parameter
     require(info.shape == parameter.global_shape, "{}: {} has shape {}, this model needs {}",
             reader.file_of(parameter.name).string(), parameter.name, info.shape.to_string(),
             parameter.global_shape.to_string());
-    require(widens(info.dtype, dtype), "{}: {} holds {}, which {} parameters cannot take",
+    require(converts(info.dtype, dtype), "{}: {} holds {}, which {} parameters cannot take",
             reader.file_of(parameter.name).string(), parameter.name, name_of(info.dtype),
             name_of(dtype));
     Tensor local = Tensor::zeros(parameter.local_shape, dtype);
@@ -205,14 +205,16 @@ void load_parameters(const fs::path& folder, ParameterStore& store) {
       [&](const Segment& segment, const Tensor& local) { store.set_value(segment, local); });
 }
 
-std::uint64_t checkpoint_bytes(const ParameterStore& store, std::size_t states) {
+std::uint64_t checkpoint_bytes(const ParameterStore& store, const std::vector<NamedState>& states) {
   const auto bytes_of = [&](DType dtype) {
     std::uint64_t bytes = 0;
     for (const TensorInfo& info : tensor_infos(store, dtype)) bytes += info.bytes();
     return bytes;
   };
-  return bytes_of(store.values().dtype()) +
-         bytes_of(store.masters().dtype()) * (states + (store.has_masters() ? 1 : 0));
+  std::uint64_t bytes = bytes_of(store.values().dtype());
+  if (store.has_masters()) bytes += bytes_of(store.masters().dtype());
+  for (const NamedState& state : states) bytes += bytes_of(state.flat.dtype());
+  return bytes;
 }
 
 }  // namespace polyhead

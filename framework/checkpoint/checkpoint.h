@@ -49,8 +49,9 @@ std::filesystem::path save_checkpoint(
 // kVerified: newest_good_checkpoint has just read and hashed everything; once is enough.
 enum class Hashes { kVerify, kVerified };
 
-// Reads a checkpoint into the parameters and states. Collective over `world`. A missing, truncated,
-// extended or altered file and a missing, extra or mis-shaped tensor are one Error on all ranks.
+// Reads a checkpoint into the parameters and states; a state may have been saved in another dtype,
+// f32 is rounded to the nearest bf16. Collective over `world`. A missing, truncated, extended or
+// altered file and a missing, extra or mis-shaped tensor are one Error on all ranks.
 TrainerState load_checkpoint(const std::filesystem::path& folder, const Communicator& world,
                              ParameterStore& store, const std::vector<NamedState>& states,
                              Hashes hashes = Hashes::kVerify);
@@ -59,6 +60,6 @@ TrainerState load_checkpoint(const std::filesystem::path& folder, const Communic
 void load_parameters(const std::filesystem::path& folder, ParameterStore& store);
 
 // The size of a checkpoint's tensors on disk, for require_free_space.
-std::uint64_t checkpoint_bytes(const ParameterStore& store, std::size_t states);
+std::uint64_t checkpoint_bytes(const ParameterStore& store, const std::vector<NamedState>& states);
 
 }  // namespace polyhead

@@ -20,8 +20,9 @@ void convert_all(const std::byte* from, std::byte* to, std::int64_t count, Conve
 
 }  // namespace
 
-bool widens(DType from, DType to) {
-  return from != DType::kI32 && to != DType::kI32 && size_of(from) <= size_of(to);
+bool converts(DType from, DType to) {
+  const bool rounds = from == DType::kF32 && to == DType::kBf16;
+  return from != DType::kI32 && to != DType::kI32 && (size_of(from) <= size_of(to) || rounds);
 }
 
 void convert_elements(const std::byte* from, DType from_dtype, std::byte* to, DType to_dtype,

@@ -9,8 +9,8 @@
 
 namespace polyhead {
 
-// Whether every value of `from` is a value of `to`, both floating-point.
-bool widens(DType from, DType to);
+// Whether convert_elements takes the pair, both floating-point.
+bool converts(DType from, DType to);
 
 // Converts `count` elements, which may be unaligned. Widening is exact; f32 to bf16 rounds to the
 // nearest, ties to even. No other pair of unequal types may occur.

@@ -19,6 +19,7 @@ Tensor adamw_scalars(const AdamwOptions& options, double learning_rate, std::int
   values[kFirstCorrection] = correction(options.beta1);
   values[kSecondCorrection] = correction(options.beta2);
   values[kGradientScale] = 1;
+  values[kUpdate] = static_cast<double>(update);
   return scalars;
 }
 
@@ -26,8 +27,13 @@ void adamw(const Tensor& grad, const AdamwOptions& options, const Tensor& scalar
            Tensor& first_moment, Tensor& second_moment, Tensor& rounded) {
   check_matrix("adamw: scalars", scalars, 1, kAdamwScalars, DType::kF64, value.device());
   check_same("adamw: grad", grad, value);
-  check_same("adamw: first_moment", first_moment, value);
-  check_same("adamw: second_moment", second_moment, value);
+  const DType moments = first_moment.dtype();
+  POLYHEAD_CHECK(
+      moments == value.dtype() || (moments == DType::kBf16 && value.dtype() == DType::kF32),
+      "adamw: moments in {} beside values in {}", name_of(moments), name_of(value.dtype()));
+  for (const Tensor* moment : {&first_moment, &second_moment}) {
+    check_matrix("adamw: moment", *moment, value.rows(), value.cols(), moments, value.device());
+  }
   POLYHEAD_CHECK(grad.is_contiguous() && value.is_contiguous() && first_moment.is_contiguous() &&
                      second_moment.is_contiguous(),
                  "adamw: memory is not flat");

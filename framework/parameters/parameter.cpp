@@ -45,6 +45,15 @@ Tensor valid_part(const Parameter& parameter, const Tensor& local) {
   return local.column_slice(0, valid);
 }
 
+SliceIndex slice_index(const Parameter& parameter) {
+  const int last_dim = parameter.global_shape.rank() - 1;
+  const std::int64_t whole_columns = parameter.global_shape[last_dim];
+  const std::int64_t entry = parameter.shard_dim == last_dim ? 1 : whole_columns;
+  return {.first = parameter.shard_begin * entry,
+          .columns = parameter.local_shape[last_dim],
+          .whole_columns = whole_columns};
+}
+
 namespace {
 
 Tensor joined(const std::vector<Parameter>& parts, Tensor Parameter::*member) {
@@ -58,17 +67,13 @@ void fill_normal(const Parameter& parameter, std::uint64_t seed, Tensor& value) 
   const std::uint64_t stream = stream_id(parameter.name);
   Tensor valid = valid_part(parameter, value);
   T* data = valid.data<T>();
-  const int last_dim = parameter.global_shape.rank() - 1;
-  const std::int64_t global_cols = parameter.global_shape[last_dim];
-  const std::int64_t first_row = parameter.shard_dim < last_dim ? parameter.shard_begin : 0;
-  const std::int64_t first_col = parameter.shard_dim == last_dim ? parameter.shard_begin : 0;
+  const SliceIndex slice = slice_index(parameter);
 #pragma omp parallel for schedule(static)
   for (std::int64_t row = 0; row < valid.rows(); ++row) {
     for (std::int64_t col = 0; col < valid.cols(); ++col) {
-      const std::int64_t index = (first_row + row) * global_cols + first_col + col;
       data[row * valid.row_stride() + col] =
           static_cast<T>(parameter.initialization.standard_deviation *
-                         normal(seed, stream, static_cast<std::uint64_t>(index)));
+                         normal(seed, stream, static_cast<std::uint64_t>(slice.at(row, col))));
     }
   }
 }

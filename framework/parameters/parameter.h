@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "framework/comm/communicator.h"
+#include "framework/slice_index.h"
 #include "framework/tensor.h"
 
 namespace polyhead {
@@ -60,6 +61,9 @@ Parameter sharded_parameter(std::string name, const Shape& global_shape, int dim
 
 // The rows of the value (or gradient) without padding along shard_dim: what a file holds.
 Tensor valid_part(const Parameter& parameter, const Tensor& local);
+
+// Where the entries of local_shape lie in the whole tensor; padding counts on.
+SliceIndex slice_index(const Parameter& parameter);
 
 // One (rows, cols) view over `parts`, which a ParameterStore has laid out one behind the other.
 Tensor joined_values(const std::vector<Parameter>& parts);

@@ -59,8 +59,8 @@ FlatRange ParameterStore::shard(int rank) const {
   return {rank * part, (rank + 1) * part};
 }
 
-Tensor ParameterStore::make_state() const {
-  return Tensor::zeros_like(masters());
+Tensor ParameterStore::make_state(DType dtype) const {
+  return Tensor::zeros(masters().shape(), dtype, masters().device());
 }
 
 Tensor ParameterStore::view(const Tensor& flat, const Segment& segment) const {

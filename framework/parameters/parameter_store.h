@@ -61,8 +61,8 @@ class ParameterStore {
   FlatRange shard() const { return shard(shard_over_ ? shard_over_->rank() : 0); }
   bool is_sharded(const Tensor& flat) const { return flat.numel() != size(); }
 
-  // A zeroed buffer (shard size) of the layout and dtype of the masters, e.g. a moment.
-  Tensor make_state() const;
+  // A zeroed buffer (shard size) of the layout of the masters, e.g. a moment.
+  Tensor make_state(DType dtype) const;
   // The view of one segment in a flat buffer that is not sharded, with the parameter's local shape.
   Tensor view(const Tensor& flat, const Segment& segment) const;
   // The view (elements) of what any flat buffer, sharded or not, holds of one segment; may be

@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <chrono>
 
+#include "framework/bf16.h"
+#include "framework/checkpoint/element_conversion.h"
 #include "framework/checkpoint/safetensors_reader.h"
 #include "framework/comm/thread_communicator.h"
 #include "tests/support/compare.h"
@@ -39,11 +41,13 @@ CheckpointDescription description_of(std::int64_t step) {
 
 // One rank of a run: the toy's slice, with moments.
 struct TrainingRank {
-  explicit TrainingRank(const Communicator& communicator, int tensor_size)
+  explicit TrainingRank(const Communicator& communicator, int tensor_size,
+                        DType moments = DType::kF32)
       : world(communicator),
         tensor(communicator.split(communicator.rank() / tensor_size)),
         toy(tensor->rank(), tensor_size) {
-    states = {{"exp_avg", toy.store().make_state()}, {"exp_avg_sq", toy.store().make_state()}};
+    states = {{"exp_avg", toy.store().make_state(moments)},
+              {"exp_avg_sq", toy.store().make_state(moments)}};
   }
 
   // Values and moments as a function of (seed, name, index).
@@ -139,6 +143,45 @@ TEST(Checkpoint, ReshardingChainIsBitwise) {
   EXPECT_EQ(hashes_of(run / "step_00000003"), hashes_of(run / "step_00000000"));
 }
 
+Tensor nearest_bf16(const Tensor& wide) {
+  Tensor rounded = Tensor::empty(wide.shape(), DType::kBf16);
+  for (std::int64_t i = 0; i < wide.numel(); ++i) {
+    rounded.data<Bf16>()[i] = to_bf16(wide.data<float>()[i]);
+  }
+  return rounded;
+}
+
+// From f32 to bf16 at tp 2, and back at another layout.
+TEST(Checkpoint, MomentsAreSavedInTheirDtypeAndReadInAnother) {
+  const TemporaryFolder run;
+  save_at({1, 1}, run.path(), 1);
+  run_on_threads(4, [&](const Communicator& world) {
+    TrainingRank saved(world, 2), rounded(world, 2, DType::kBf16);
+    saved.fill(kSeed + 1);
+    rounded.load(run.path() / checkpoint_name(1));
+    for (std::size_t i = 0; i < saved.states.size(); ++i) {
+      EXPECT_TRUE(bitwise_equal(rounded.states[i].flat, nearest_bf16(saved.states[i].flat)));
+    }
+    rounded.save(run.path(), 2);
+    const std::uint64_t values = 42 + 48 + 24 + 4 + 48 + 6;
+    EXPECT_EQ(checkpoint_bytes(rounded.toy.store(), rounded.states), (4 + 2 + 2) * values);
+  });
+  const SafetensorsReader reader(run.path() / checkpoint_name(2), "optimizer/exp_avg");
+  EXPECT_EQ(reader.info("model.norm.weight").dtype, DType::kBf16);
+  run_on_threads(2, [&](const Communicator& world) {
+    TrainingRank saved(world, 1), wide(world, 1), again(world, 1, DType::kBf16);
+    saved.fill(kSeed + 1);
+    wide.fill_with_sevens();
+    wide.load(run.path() / checkpoint_name(2));
+    again.load(run.path() / checkpoint_name(2));
+    for (std::size_t i = 0; i < saved.states.size(); ++i) {
+      const Tensor rounded = nearest_bf16(saved.states[i].flat);
+      EXPECT_TRUE(bitwise_equal(wide.states[i].flat, converted(rounded, DType::kF32)));
+      EXPECT_TRUE(bitwise_equal(again.states[i].flat, rounded));
+    }
+  });
+}
+
 TEST(Checkpoint, DescribesItself) {
   const TemporaryFolder run;
   write_file(run / "tokenizer.model", "pieces");
@@ -178,7 +221,8 @@ TEST(Checkpoint, DescribesItself) {
     EXPECT_EQ(read_file(folder / "config.json"), description.config_json);
     EXPECT_EQ(read_file(folder / "tokenizer.model"), "pieces");
     EXPECT_EQ(read_file(run / "out/latest"), "step_00000042\n");
-    EXPECT_EQ(checkpoint_bytes(rank.toy.store(), 2), 3U * 4 * (42 + 48 + 24 + 4 + 48 + 6));
+    EXPECT_EQ(checkpoint_bytes(rank.toy.store(), rank.states),
+              3U * 4 * (42 + 48 + 24 + 4 + 48 + 6));
   });
 }
 

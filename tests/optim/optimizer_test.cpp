@@ -5,6 +5,8 @@
 #include <cmath>
 
 #include "tests/support/compare.h"
+#include "tests/support/ranks.h"
+#include "tests/support/sharded_toy.h"
 
 namespace polyhead {
 namespace {
@@ -23,6 +25,8 @@ struct Reference {
     value -= rate * (corrected_m / (std::sqrt(corrected_v) + o.epsilon) + decay * value);
   }
 };
+
+constexpr std::uint64_t kSeed = 1234;
 
 Tensor scale(double factor) {
   Tensor scale = Tensor::empty({1}, DType::kF64);
@@ -77,22 +81,115 @@ TEST(AdamW, GoesOnBitwiseFromItsState) {
       optimizer.step(1e-2, scale(1.0));
     }
   };
-  Parameter whole = replicated_parameter("w", {11, 3}, 0, {}), part = whole, rest = whole;
-  ParameterStore whole_store({&whole}, DType::kF32, Device::kCpu);
-  ParameterStore part_store({&part}, DType::kF32, Device::kCpu);
-  ParameterStore rest_store({&rest}, DType::kF32, Device::kCpu);
-  whole_store.initialize(1);
-  part_store.initialize(1);
-  AdamW whole_run(whole_store, {}), part_run(part_store, {}), rest_run(rest_store, {});
-  train(5, whole_run, whole, 0);
-  train(2, part_run, part, 0);
-  rest_store.values().copy_from(part_store.values());
-  rest_run.first_moment().copy_from(part_run.first_moment());
-  rest_run.second_moment().copy_from(part_run.second_moment());
-  rest_run.set_updates(part_run.updates());
-  train(3, rest_run, rest, 2);
-  EXPECT_TRUE(testing::bitwise_equal(rest.value, whole.value));
-  EXPECT_TRUE(testing::bitwise_equal(rest_run.second_moment(), whole_run.second_moment()));
+  for (const DType moments : {DType::kF32, DType::kBf16}) {
+    SCOPED_TRACE(name_of(moments));
+    Parameter whole = replicated_parameter("w", {11, 3}, 0, {}), part = whole, rest = whole;
+    ParameterStore whole_store({&whole}, DType::kF32, Device::kCpu);
+    ParameterStore part_store({&part}, DType::kF32, Device::kCpu);
+    ParameterStore rest_store({&rest}, DType::kF32, Device::kCpu);
+    whole_store.initialize(1);
+    part_store.initialize(1);
+    AdamW whole_run(whole_store, {}, moments, kSeed), part_run(part_store, {}, moments, kSeed),
+        rest_run(rest_store, {}, moments, kSeed);
+    train(5, whole_run, whole, 0);
+    train(2, part_run, part, 0);
+    rest_store.values().copy_from(part_store.values());
+    rest_run.first_moment().copy_from(part_run.first_moment());
+    rest_run.second_moment().copy_from(part_run.second_moment());
+    rest_run.set_updates(part_run.updates());
+    train(3, rest_run, rest, 2);
+    EXPECT_TRUE(testing::bitwise_equal(rest.value, whole.value));
+    EXPECT_TRUE(testing::bitwise_equal(rest_run.second_moment(), whole_run.second_moment()));
+  }
+}
+
+// Gradients depend on the place in the whole parameter alone.
+void take_steps(ParameterStore& store, AdamW& optimizer, int steps) {
+  for (int step = 0; step < steps; ++step) {
+    for (const Segment& segment : store.segments()) {
+      segment.parameter->grad.copy_from(
+          initial_value(*segment.parameter, 100 + static_cast<std::uint64_t>(step), DType::kF32));
+    }
+    optimizer.step(1e-2, scale(0.7));
+  }
+}
+
+// What a tensor-parallel rank holds of the whole parameter's tensor.
+Tensor slice_of(const Tensor& whole, const Parameter& parameter) {
+  if (!parameter.is_sharded()) return whole;
+  const std::int64_t begin = parameter.shard_begin, end = parameter.shard_end;
+  const bool rows = parameter.shard_dim < parameter.global_shape.rank() - 1;
+  return rows || parameter.global_shape.rank() == 1 ? whole.row_slice(begin, end)
+                                                    : whole.column_slice(begin, end);
+}
+
+TEST(Bf16Moments, AreTheSameOnAnyNumberOfTensorParallelRanks) {
+  testing::ShardedToy whole(0, 1);
+  whole.store().initialize(5);
+  AdamW whole_run(whole.store(), {}, DType::kBf16, kSeed);
+  take_steps(whole.store(), whole_run, 4);
+  for (const int ranks : {2, 4}) {
+    for (int rank = 0; rank < ranks; ++rank) {
+      testing::ShardedToy part(rank, ranks);
+      part.store().initialize(5);
+      AdamW run(part.store(), {}, DType::kBf16, kSeed);
+      take_steps(part.store(), run, 4);
+      for (std::size_t i = 0; i < part.store().segments().size(); ++i) {
+        const Segment &segment = part.store().segments()[i], &its = whole.store().segments()[i];
+        const Parameter& parameter = *segment.parameter;
+        SCOPED_TRACE(fmt::format("{}, rank {} of {}", parameter.name, rank, ranks));
+        const auto expect_slice = [&](const Tensor& mine, const Tensor& all) {
+          EXPECT_TRUE(testing::bitwise_equal(
+              valid_part(parameter, part.store().view(mine, segment)),
+              slice_of(valid_part(*its.parameter, whole.store().view(all, its)), parameter)));
+        };
+        expect_slice(run.first_moment(), whole_run.first_moment());
+        expect_slice(run.second_moment(), whole_run.second_moment());
+        expect_slice(part.store().values(), whole.store().values());
+      }
+    }
+  }
+}
+
+// Borders of shards lie inside a parameter, and not at rows.
+TEST(Bf16Moments, AreTheSameOnAnyNumberOfDataParallelRanks) {
+  testing::for_each_group({2, 3, 4}, [](const Communicator& group) {
+    Parameter first = replicated_parameter("first", {7, 41}, 0, {});
+    Parameter second = replicated_parameter("second", {5}, 0, {});
+    Parameter alone_first = first, alone_second = second;
+    first.decays = alone_first.decays = true;
+    ParameterStore sharded({&first, &second}, DType::kF32, Device::kCpu, &group);
+    ParameterStore whole({&alone_first, &alone_second}, DType::kF32, Device::kCpu);
+    sharded.initialize(5);
+    whole.initialize(5);
+    const ops::AdamwOptions options{.weight_decay = 0.1};
+    AdamW run(sharded, options, DType::kBf16, kSeed);
+    AdamW whole_run(whole, options, DType::kBf16, kSeed);
+    take_steps(sharded, run, 4);
+    take_steps(whole, whole_run, 4);
+    EXPECT_EQ(run.first_moment().numel() * group.size(), sharded.size());
+    for (std::size_t i = 0; i < whole.segments().size(); ++i) {
+      const Segment &segment = sharded.segments()[i], &its = whole.segments()[i];
+      const auto expect_same = [&](const Tensor& mine, const Tensor& all) {
+        EXPECT_TRUE(
+            testing::bitwise_equal(sharded.whole_segment(mine, segment), whole.view(all, its)));
+      };
+      expect_same(run.first_moment(), whole_run.first_moment());
+      expect_same(run.second_moment(), whole_run.second_moment());
+      expect_same(sharded.values(), whole.values());
+    }
+  });
+}
+
+TEST(Bf16Moments, FollowTheirSeed) {
+  const auto moment_of = [](std::uint64_t seed) {
+    testing::ShardedToy toy(0, 1);
+    AdamW run(toy.store(), {}, DType::kBf16, seed);
+    take_steps(toy.store(), run, 1);
+    return run.first_moment();
+  };
+  EXPECT_TRUE(testing::bitwise_equal(moment_of(1), moment_of(1)));
+  EXPECT_FALSE(testing::bitwise_equal(moment_of(1), moment_of(2)));
 }
 
 }  // namespace

@@ -17,7 +17,8 @@ namespace {
 class Probe {
  public:
   Probe() {
-    states_ = {{"exp_avg", toy_.store().make_state()}, {"exp_avg_sq", toy_.store().make_state()}};
+    states_ = {{"exp_avg", toy_.store().make_state(DType::kF32)},
+               {"exp_avg_sq", toy_.store().make_state(DType::kF32)}};
   }
 
   // Loads the newest good checkpoint and compares it with what its step must hold.
@@ -28,7 +29,7 @@ class Probe {
     const std::int64_t step =
         load_checkpoint(newest_good_checkpoint(run, report), *world_, toy_.store(), states_).step;
     for (std::size_t i = 0; i < states_.size(); ++i) {
-      Tensor expected = toy_.store().make_state();
+      Tensor expected = toy_.store().make_state(DType::kF32);
       toy_.fill(expected, seed_of(step, i));
       require(testing::bitwise_equal(states_[i].flat, expected), "step {} holds another's {}", step,
               states_[i].name);

@@ -59,7 +59,8 @@ class Convert : public ::testing::Test {
     description.trainer.config = to_yaml(config);
     description.config_json = huggingface_config_json(config.model, config.data.sequence_length);
     const auto solo = make_solo_communicator();
-    save_checkpoint(run(), *solo, *solo, store, {{"exp_avg", store.make_state()}}, description);
+    save_checkpoint(run(), *solo, *solo, store, {{"exp_avg", store.make_state(DType::kF32)}},
+                    description);
   }
   fs::path run() const { return folder_ / "mha"; }
 

@@ -69,7 +69,7 @@ double measured_bytes(const TrainConfig& config, int ranks) {
   Model model(config.model, config.data.sequence_length, parallel, DType::kF32,
               config.training.recompute);
   ParameterStore store(model.parameters(), DType::kF32, Device::kCpu);
-  AdamW optimizer(store, {});
+  AdamW optimizer(store, {}, moments_dtype(config.optimizer, DType::kF32), /*seed=*/1);
   store.initialize(1);
   const std::int64_t sequences = config.training.micro_batch_size;
   const Tensor tokens =
@@ -216,6 +216,16 @@ TEST(MemoryEstimate, MovesFromActivationsToTheLoss) {
   EXPECT_THAT(estimate_memory(config, kCpu, 1, 1, 1).transient_reason, HasSubstr("backward"));
   config.model.vocab_size = 90001;
   EXPECT_EQ(estimate_memory(config, kCpu, 1, 1, 1).transient_reason, "the output loss");
+}
+
+TEST(MemoryEstimate, HalvesMomentsInBf16) {
+  TrainConfig config = grouped();
+  const MemoryEstimate wide = estimate_memory(config, kCpu, 1, 1, 1);
+  config.optimizer.moments_dtype = MomentsDtype::kBf16;
+  const MemoryEstimate narrow = estimate_memory(config, kCpu, 1, 1, 1);
+  EXPECT_NEAR(static_cast<double>(narrow.moments) / static_cast<double>(wide.moments), 0.5, 0.06);
+  expect_close("moments in bf16", static_cast<double>(narrow.total()), measured_bytes(config, 1));
+  EXPECT_EQ(estimate_memory(config, kCuda, 1, 1, 1).moments, narrow.moments);
 }
 
 TEST(MemoryEstimate, Table) {

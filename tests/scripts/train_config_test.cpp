@@ -198,6 +198,8 @@ TEST_F(TrainConfigTest, SectionRules) {
   EXPECT_THAT(override_problem("optimizer.adam_beta2=-0.1"), HasSubstr("less than 1"));
   EXPECT_THAT(override_problem("optimizer.adam_epsilon=0"), HasSubstr("greater than 0"));
   EXPECT_THAT(override_problem("optimizer.clip_grad_norm=-1"), HasSubstr("0 is off"));
+  EXPECT_THAT(override_problem("optimizer.moments_dtype=fp16"), HasSubstr("one of fp32, bf16"));
+  EXPECT_THAT(override_problem("optimizer.moments_dtype=bf16"), "no error");
   EXPECT_THAT(override_problem("optimizer.warmup_steps=-1"), HasSubstr("must lie in 0"));
   EXPECT_THAT(override_problem("optimizer.warmup_steps=10"),
               HasSubstr("must be less than decay_steps (10)"));

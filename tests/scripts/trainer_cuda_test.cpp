@@ -123,10 +123,12 @@ TEST(TrainingOnCudaRepeats, BitwiseInDeterministicMode) {
 
 // With everything between the steps that uses the memory of a recorded one.
 TEST(RecordedSteps, AreBitwiseThoseOfTheHost) {
-  for (const Precision precision : {Precision::kFp32, Precision::kBf16}) {
+  for (const auto& [precision, moments] : {std::pair{Precision::kFp32, MomentsDtype::kFp32},
+                                           {Precision::kBf16, MomentsDtype::kBf16}}) {
     TrainingRun run;
     run.config.training.device = DeviceChoice::kCuda;
     run.config.training.precision = precision;
+    run.config.optimizer.moments_dtype = moments;
     run.config.training.deterministic = true;
     run.config.model.position_embedding = PositionEmbedding::kLearned;
     run.config.model.max_position_embeddings = 6;
@@ -171,11 +173,31 @@ TEST(RecordedSteps, SkipTheUpdateWhereItIsNotFinite) {
   });
 }
 
+// With the CPU's random bits.
+TEST(Bf16MomentsOnCuda, FollowTheCpu) {
+  TrainingRun run;
+  run.config.optimizer.moments_dtype = MomentsDtype::kBf16;
+  Curve want;
+  run.run(1, 1, [&](Trainer& trainer, const Communicator&) { want = curve_of(trainer); });
+  run.config.training.device = DeviceChoice::kCuda;
+  for (const auto& [precision, tolerance] :
+       {std::pair{Precision::kFp32, 1e-4}, {Precision::kBf16, 0.02}}) {
+    run.config.training.precision = precision;
+    run.run(1, 1, [&, allowed = tolerance](Trainer& trainer, const Communicator&) {
+      expect_close(curve_of(trainer), want, allowed);
+      EXPECT_EQ(trainer.optimizer().first_moment().dtype(), DType::kBf16);
+    });
+  }
+}
+
 TEST(TrainingOnCudaResumes, Bitwise) {
-  for (const Precision precision : {Precision::kFp32, Precision::kBf16}) {
+  for (const auto& [precision, moments] : {std::pair{Precision::kFp32, MomentsDtype::kFp32},
+                                           {Precision::kBf16, MomentsDtype::kFp32},
+                                           {Precision::kBf16, MomentsDtype::kBf16}}) {
     TrainingRun run;
     run.config.training.device = DeviceChoice::kCuda;
     run.config.training.precision = precision;
+    run.config.optimizer.moments_dtype = moments;
     Tensor whole, resumed;
     run.run(1, 1, [&](Trainer& trainer, const Communicator&) {
       trainer.initialize();

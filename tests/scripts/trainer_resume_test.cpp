@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "framework/checkpoint/element_conversion.h"
 #include "tests/support/compare.h"
 #include "tests/support/training_run.h"
 
@@ -34,8 +35,14 @@ void expect_bitwise(const State& got, const State& want) {
 }
 
 TEST(Resume, IsBitwiseTheUninterruptedRun) {
-  for (const auto& [tensor_ranks, data_ranks] : {std::pair{1, 1}, {2, 2}}) {
+  for (const auto& [tensor_ranks, data_ranks, moments] : {std::tuple{1, 1, MomentsDtype::kFp32},
+                                                          {2, 2, MomentsDtype::kFp32},
+                                                          {1, 1, MomentsDtype::kBf16},
+                                                          {2, 2, MomentsDtype::kBf16}}) {
     TrainingRun run;
+    run.config.optimizer.moments_dtype = moments;
+    // So that a shard's border lies inside a parameter.
+    run.config.parallel.distributed_optimizer = moments == MomentsDtype::kBf16;
     std::vector<State> whole(4), resumed(4);
     constexpr int kSteps = 12;
     run.run(tensor_ranks, data_ranks, [&](Trainer& trainer, const Communicator& world) {
@@ -165,6 +172,27 @@ TEST(Resume, TellsWhatElseChanged) {
   run.run(1, 1, [&](Trainer& trainer, const Communicator&) {
     EXPECT_THAT(trainer.resume(run.checkpoint(0)),
                 ElementsAre("training.micro_batch_size: 2 became 4"));
+  });
+}
+
+TEST(Resume, RoundsMomentsToAnotherDtype) {
+  TrainingRun run;
+  State before;
+  run.run(1, 1, [&](Trainer& trainer, const Communicator&) {
+    trainer.initialize();
+    train_for(trainer, 3);
+    trainer.save();
+    before = state_of(trainer, {});
+  });
+  run.config.optimizer.moments_dtype = MomentsDtype::kBf16;
+  run.run(1, 1, [&](Trainer& trainer, const Communicator&) {
+    EXPECT_THAT(trainer.resume(run.checkpoint(3)),
+                ElementsAre("optimizer.moments_dtype: fp32 became bf16"));
+    expect_bitwise(state_of(trainer, {}), {{},
+                                           before.values,
+                                           converted(before.first_moment, DType::kBf16),
+                                           converted(before.second_moment, DType::kBf16)});
+    EXPECT_TRUE(std::isfinite(trainer.step().loss));
   });
 }
 

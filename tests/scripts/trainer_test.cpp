@@ -22,6 +22,29 @@ std::vector<Tensor> snapshot(Trainer& trainer) {
           trainer.optimizer().second_moment().clone()};
 }
 
+TEST(Bf16Moments, LearnAsF32OnesDo) {
+  constexpr int kSteps = 30;
+  constexpr double kTolerance = 1e-3;  // relative; they differ by 2e-4
+  const auto losses_of = [](MomentsDtype moments) {
+    TrainingRun run;
+    run.config.training.train_steps = kSteps;
+    run.config.optimizer.moments_dtype = moments;
+    std::vector<double> losses;
+    run.run(1, 1, [&](Trainer& trainer, const Communicator&) {
+      trainer.initialize();
+      losses = testing::train_for(trainer, kSteps);
+    });
+    return losses;
+  };
+  const std::vector<double> exact = losses_of(MomentsDtype::kFp32);
+  const std::vector<double> rounded = losses_of(MomentsDtype::kBf16);
+  EXPECT_LT(exact.back(), 0.8 * exact.front());
+  EXPECT_NE(rounded, exact);
+  for (std::size_t i = 0; i < exact.size(); ++i) {
+    EXPECT_NEAR(rounded[i] / exact[i], 1, kTolerance) << "step " << i;
+  }
+}
+
 TEST(NonFinite, OnOneRankSkipsTheUpdateOnAll) {
   const TrainingRun run;
   run.run(2, 2, [](Trainer& trainer, const Communicator& world) {
