@@ -46,10 +46,14 @@ Tensor Linear::forward(const Tensor& x) const {
   return y;
 }
 
-void Linear::backward_product(const Tensor& dy, const Tensor& x, Tensor& dx) {
+void Linear::backward_input(const Tensor& dy, Tensor& dx) const {
+  using enum ops::Transpose;
+  ops::matmul(dy, kNo, joined_values(weights_), kNo, ops::Accumulate::kNo, dx);
+}
+
+void Linear::backward_weights(const Tensor& dy, const Tensor& x) {
   using enum ops::Transpose;
   Tensor dweight = joined_grads(weights_);
-  ops::matmul(dy, kNo, joined_values(weights_), kNo, ops::Accumulate::kNo, dx);
   ops::matmul(dy, kYes, x, kNo, ops::Accumulate::kYes, dweight);
 }
 
@@ -61,7 +65,8 @@ void Linear::backward_biases(const Tensor& dy) {
 
 void Linear::backward(const Tensor& dy, const Tensor& x, Tensor& dx) {
   backward_biases(dy);
-  backward_product(dy, x, dx);
+  backward_input(dy, dx);
+  backward_weights(dy, x);
 }
 
 void Linear::collect_parameters(std::vector<Parameter*>& parameters) {
@@ -70,9 +75,13 @@ void Linear::collect_parameters(std::vector<Parameter*>& parameters) {
 }
 
 Tensor ColumnParallelLinear::backward(const Tensor& dy, const Tensor& x) {
+  Crossing entering = parallel_.start_entering(x);
   Tensor dx = Tensor::empty_like(dy, {dy.rows(), linear_.in_features()});
-  linear_.backward(dy, parallel_.enter(x), dx);
-  return parallel_.leave(std::move(dx));
+  linear_.backward_input(dy, dx);
+  Crossing leaving = parallel_.start_leaving(std::move(dx));
+  linear_.backward_biases(dy);
+  linear_.backward_weights(dy, entering.wait());
+  return leaving.wait();
 }
 
 Tensor RowParallelLinear::forward(const Tensor& x) const {
@@ -84,7 +93,9 @@ Tensor RowParallelLinear::forward(const Tensor& x) const {
 Tensor RowParallelLinear::backward(const Tensor& dy, const Tensor& x) {
   linear_.backward_biases(dy);
   Tensor dx = Tensor::empty_like(x, {x.rows(), linear_.in_features()});
-  linear_.backward_product(parallel_.enter(dy), x, dx);
+  const Tensor all_dy = parallel_.enter(dy);
+  linear_.backward_input(all_dy, dx);
+  linear_.backward_weights(all_dy, x);
   return dx;
 }
 

@@ -24,9 +24,10 @@ class Linear {
   // Adds to the gradients of weights and biases and writes dx (N, in).
   void backward(const Tensor& dy, const Tensor& x, Tensor& dx);
 
-  // The parts of backward, for who adds the bias elsewhere.
+  // The parts of both, for who adds the bias elsewhere or communicates in between.
   Tensor multiply(const Tensor& x) const;
-  void backward_product(const Tensor& dy, const Tensor& x, Tensor& dx);
+  void backward_input(const Tensor& dy, Tensor& dx) const;
+  void backward_weights(const Tensor& dy, const Tensor& x);
   void add_biases(Tensor& y) const;
   void backward_biases(const Tensor& dy);
 
@@ -41,7 +42,8 @@ class Linear {
 
 // Weights sharded by rows: enters the region with x and leaves each rank a share of the outputs.
 // Forward: nothing (sequence parallelism: all-gather of x).
-// Backward: one all-reduce (reduce-scatter) of dx for all outputs.
+// Backward: one all-reduce (reduce-scatter) of dx for all outputs, beside the product that makes
+// the weights' gradient. The x which that needs is gathered beside the product that makes dx.
 class ColumnParallelLinear {
  public:
   ColumnParallelLinear(Linear linear, const TensorParallel& parallel)

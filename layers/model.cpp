@@ -75,12 +75,20 @@ Tensor Model::infer(const Tensor& tokens, std::int64_t batch, const Tensor& docu
   return final_norm_.forward(stream, saved);
 }
 
-void Model::backward(const Tensor& dh, Saved& saved) {
+void Model::backward(const Tensor& dh, Saved& saved, const GradientsFinal& on_final) {
+  const auto tell_final = [&](auto& layer) {
+    if (!on_final) return;
+    std::vector<Parameter*> parameters;
+    layer.collect_parameters(parameters);
+    on_final(*parameters.front());
+  };
   Tensor dx = Tensor::empty_like(dh);
   final_norm_.backward(dh, saved.h, saved.final_norm, {}, dx);
   saved.h = {};
+  tell_final(final_norm_);
   for (std::size_t layer = blocks_.size(); layer-- > 0;) {
     dx = blocks_[layer]->backward(dx, saved.sequences, saved.blocks[layer]);
+    tell_final(*blocks_[layer]);
   }
   embedding_.backward(dx, saved.tokens, saved.sequences.length);
 }

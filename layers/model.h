@@ -10,6 +10,7 @@
 //   model.backward(dh, saved);                                  // gradients are now in the store
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <vector>
@@ -53,9 +54,13 @@ class Model {
                  const Tensor& document_start = {}) const;
   // The same for evaluation: keeps one block's activations at a time.
   Tensor infer(const Tensor& tokens, std::int64_t batch, const Tensor& document_start = {}) const;
+  // Told on the way through backward: nothing will be added any more to the gradient of `first` and
+  // of all parameters behind it in parameters(), if the loss of dh was the last one.
+  using GradientsFinal = std::function<void(const Parameter& first)>;
   // Adds to all gradients; consumes `saved`. dh (N or N / P, D) is the gradient of forward's
-  // result.
-  void backward(const Tensor& dh, Saved& saved);
+  // result. Calls `on_final` behind the final norm and every block; what the embedding shares with
+  // the head is in front of all these.
+  void backward(const Tensor& dh, Saved& saved, const GradientsFinal& on_final = nullptr);
 
   OutputLoss& output_loss() { return output_loss_; }
   const OutputLoss& output_loss() const { return output_loss_; }

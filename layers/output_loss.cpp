@@ -51,6 +51,7 @@ void OutputLoss::loss_and_gradient(const Tensor& h, const Tensor& targets, doubl
   using enum ops::Transpose;
   const Tensor all_h = parallel_.enter(h);
   Tensor all_dh = Tensor::empty_like(all_h);
+  Crossing leaving;
   Parameter& parameter = head();
   const std::int64_t valid = parameter.shard_end - parameter.shard_begin;
   const std::int64_t tokens = chunk_tokens(all_h.rows());
@@ -68,9 +69,10 @@ void OutputLoss::loss_and_gradient(const Tensor& h, const Tensor& targets, doubl
     if (softcap_ > 0) ops::softcap_backward(capped, softcap_, dlogits);
     Tensor chunk_dh = all_dh.row_slice(begin, end);
     ops::matmul(dlogits, kNo, parameter.value, kNo, ops::Accumulate::kNo, chunk_dh);
+    if (end == all_h.rows()) leaving = parallel_.start_leaving(std::move(all_dh));
     ops::matmul(dlogits, kYes, chunk_h, kNo, ops::Accumulate::kYes, parameter.grad);
   }
-  dh = parallel_.leave(std::move(all_dh));
+  dh = leaving.wait();
 }
 
 Tensor OutputLoss::losses(const Tensor& h, const Tensor& targets) const {

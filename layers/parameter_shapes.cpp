@@ -13,9 +13,9 @@ class PlannedRank final : public Communicator {
 
   int rank() const override { return 0; }
   int size() const override { return size_; }
-  void all_reduce(Tensor&, Reduction) const override { refuse(); }
-  void all_gather(const Tensor&, Tensor&) const override { refuse(); }
-  void reduce_scatter(const Tensor&, Tensor&) const override { refuse(); }
+  PendingCollective start_all_reduce(Tensor&, Reduction) const override { refuse(); }
+  PendingCollective start_all_gather(const Tensor&, Tensor&) const override { refuse(); }
+  PendingCollective start_reduce_scatter(const Tensor&, Tensor&) const override { refuse(); }
   void broadcast(Tensor&, int) const override { refuse(); }
   void barrier() const override { refuse(); }
   void connect_devices() const override { refuse(); }

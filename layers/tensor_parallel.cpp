@@ -7,22 +7,17 @@ std::pair<std::int64_t, std::int64_t> even_share(std::int64_t size, int rank, in
   return {size / ranks * rank, size / ranks * (rank + 1)};
 }
 
-Tensor TensorParallel::enter(const Tensor& x) const {
-  if (!sequence_parallel()) return x;
+Crossing TensorParallel::start_entering(const Tensor& x) const {
+  if (!sequence_parallel()) return {x, {}};
   Tensor whole = Tensor::empty_like(x, {x.rows() * size(), x.cols()});
-  communicator_.all_gather(x, whole);
-  return whole;
+  return {whole, communicator_.start_all_gather(x, whole)};
 }
 
-Tensor TensorParallel::leave(Tensor partial) const {
-  if (!sequence_parallel()) {
-    communicator_.all_reduce(partial);
-    return partial;
-  }
+Crossing TensorParallel::start_leaving(Tensor partial) const {
+  if (!sequence_parallel()) return {partial, communicator_.start_all_reduce(partial)};
   const auto [begin, end] = token_share(partial.rows());
   Tensor rows = Tensor::empty_like(partial, {end - begin, partial.cols()});
-  communicator_.reduce_scatter(partial, rows);
-  return rows;
+  return {rows, communicator_.start_reduce_scatter(partial, rows)};
 }
 
 std::pair<std::int64_t, std::int64_t> TensorParallel::token_share(std::int64_t tokens) const {

@@ -9,6 +9,8 @@
 //            forward                                   backward
 //   enter    nothing | all-gather of rows              leave
 //   leave    all-reduce | reduce-scatter of rows       enter
+//
+// What begins with start_ runs beside the computation (framework/comm/communicator.h).
 #pragma once
 
 #include <cstdint>
@@ -19,6 +21,24 @@
 #include "framework/comm/communicator.h"
 
 namespace polyhead {
+
+// A tensor on its way over a border.
+class Crossing {
+ public:
+  Crossing() = default;
+  Crossing(Tensor tensor, PendingCollective pending)
+      : tensor_(std::move(tensor)), pending_(std::move(pending)) {}
+
+  // The tensor, arrived; once.
+  Tensor wait() {
+    pending_.wait();
+    return std::move(tensor_);
+  }
+
+ private:
+  Tensor tensor_;
+  PendingCollective pending_;
+};
 
 class TensorParallel {
  public:
@@ -31,9 +51,11 @@ class TensorParallel {
   bool sequence_parallel() const { return sequence_parallel_ && size() > 1; }
 
   // All rows (N, C) from what lies between the regions: x itself, or a gathered copy.
-  Tensor enter(const Tensor& x) const;
+  [[nodiscard]] Crossing start_entering(const Tensor& x) const;
+  Tensor enter(const Tensor& x) const { return start_entering(x).wait(); }
   // The sum over ranks of the partial (N, C): in place, or this rank's rows of it.
-  Tensor leave(Tensor partial) const;
+  [[nodiscard]] Crossing start_leaving(Tensor partial) const;
+  Tensor leave(Tensor partial) const { return start_leaving(std::move(partial)).wait(); }
   // The rows of a tensor between the regions that this rank holds, of N.
   std::pair<std::int64_t, std::int64_t> token_share(std::int64_t tokens) const;
 

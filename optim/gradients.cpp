@@ -8,13 +8,13 @@
 namespace polyhead {
 namespace {
 
-constexpr std::int64_t kBucketBytes = 16 << 20;
-
-// Sums the gradients of all parameters that are partial over `group`, packed into one message.
-void sum_over(const Communicator& group, ParameterStore& store) {
+// Sums the gradients in `range` of parameters that are partial over `group`, packed into one
+// message.
+void sum_over(const Communicator& group, const FlatRange& range, ParameterStore& store) {
   std::vector<Tensor> parts;
   std::int64_t size = 0;
-  for (const auto& run : segment_runs(store, [](const Parameter& p) { return p.partial_over; })) {
+  for (const auto& run :
+       segment_runs_in(range, store, [](const Parameter& p) { return p.partial_over; })) {
     if (run.property != &group) continue;
     parts.push_back(store.grads().row_slice(run.begin, run.end));
     size += parts.back().numel();
@@ -33,28 +33,63 @@ void sum_over(const Communicator& group, ParameterStore& store) {
   copy_each([](Tensor& part, Tensor& place) { part.copy_from(place); });
 }
 
-}  // namespace
-
-void sum_gradients(ParameterStore& store, const Communicator& data_parallel) {
+// The same for every group over which some are partial.
+void sum_partial(const FlatRange& range, ParameterStore& store) {
   std::vector<const Communicator*> groups;  // in the order of the parameters: the same on all ranks
-  for (const Segment& segment : store.segments()) {
-    const Communicator* group = segment.parameter->partial_over;
+  for (const auto& run :
+       segment_runs_in(range, store, [](const Parameter& p) { return p.partial_over; })) {
+    const Communicator* group = run.property;
     if (group && std::find(groups.begin(), groups.end(), group) == groups.end()) {
       groups.push_back(group);
-      sum_over(*group, store);
+      sum_over(*group, range, store);
     }
   }
-  Tensor& grads = store.grads();
-  if (store.shard_over()) {
-    Tensor mine = grads.row_slice(store.shard().begin, store.shard().end);
-    store.shard_over()->reduce_scatter(grads, mine);
+}
+
+}  // namespace
+
+GradientSum::GradientSum(ParameterStore& store, const Communicator& data_parallel,
+                         std::int64_t bucket_bytes)
+    : store_(store),
+      data_parallel_(data_parallel),
+      bucket_bytes_(bucket_bytes),
+      bucketed_from_(store.size()) {}
+
+void GradientSum::add_final(const Parameter& first) {
+  if (store_.shard_over() || data_parallel_.size() == 1) return;
+  const auto& segments = store_.segments();
+  const auto segment =
+      std::find_if(segments.begin(), segments.end(),
+                   [&](const Segment& candidate) { return candidate.parameter == &first; });
+  POLYHEAD_CHECK(segment != segments.end() && segment->begin < bucketed_from_,
+                 "the gradient of {} is final twice, or not in the store", first.name);
+  const std::int64_t size = bucketed_from_ - segment->begin;
+  if (size * static_cast<std::int64_t>(size_of(store_.grads().dtype())) >= bucket_bytes_) {
+    start_bucket(segment->begin);
+  }
+}
+
+void GradientSum::finish() {
+  Tensor& grads = store_.grads();
+  if (store_.shard_over()) {
+    sum_partial({0, grads.numel()}, store_);
+    Tensor mine = grads.row_slice(store_.shard().begin, store_.shard().end);
+    store_.shard_over()->reduce_scatter(grads, mine);
     return;
   }
-  const std::int64_t bucket = kBucketBytes / static_cast<std::int64_t>(size_of(grads.dtype()));
-  for (std::int64_t begin = 0; begin < grads.numel(); begin += bucket) {
-    Tensor slice = grads.row_slice(begin, std::min(begin + bucket, grads.numel()));
-    data_parallel.all_reduce(slice);
-  }
+  if (bucketed_from_ > 0) start_bucket(0);
+  for (PendingCollective& bucket : buckets_) bucket.wait();
+}
+
+void GradientSum::start_bucket(std::int64_t begin) {
+  sum_partial({begin, bucketed_from_}, store_);
+  Tensor bucket = store_.grads().row_slice(begin, bucketed_from_);
+  buckets_.push_back(data_parallel_.start_all_reduce(bucket));
+  bucketed_from_ = begin;
+}
+
+void sum_gradients(ParameterStore& store, const Communicator& data_parallel) {
+  GradientSum(store, data_parallel).finish();
 }
 
 Tensor squared_gradient_norm(const ParameterStore& store, const Communicator& tensor_parallel) {

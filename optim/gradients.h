@@ -7,19 +7,54 @@
 // parameters are cut or copied.
 #pragma once
 
+#include <cstdint>
 #include <string>
+#include <vector>
 
 #include "framework/comm/communicator.h"
 #include "framework/parameters/parameter_store.h"
 
 namespace polyhead {
 
-// Sums the gradients of parameters with partial_over over that group, in one message a group, then
-// every gradient over the data-parallel ranks, in buckets of at most 16 MiB. Afterwards each entry
-// is complete wherever a copy of it lies.
+inline constexpr std::int64_t kGradientBucketBytes = 16 << 20;
+
+// The sum over ranks, begun while the backward still runs. First the gradients of parameters with
+// partial_over are summed over that group, then every gradient over the data-parallel ranks.
+// Afterwards each entry is complete wherever a copy of it lies; on the CPU bitwise the same however
+// the buckets are cut.
 //
-// Where the optimizer state is sharded over data_parallel, one reduce_scatter in place takes the
-// buckets' place: half the bytes, and entries outside this rank's shard stay this rank's own.
+// The backward makes gradients final from the end of the flat buffer to its begin. Whenever a
+// bucket's bytes or more of them are, one all_reduce takes them beside the rest of the backward,
+// behind one message for each group over which some are partial; finish() takes the rest. A bucket
+// grows by whole layers, and ranks whose devices are not connected hold a copy of it on the host.
+//
+// On a single data-parallel rank, and where the optimizer state is sharded over data_parallel,
+// finish() does everything. In the latter case one reduce_scatter in place takes the buckets'
+// place: half the bytes, and entries outside this rank's shard stay this rank's own.
+class GradientSum {
+ public:
+  // `store` and `data_parallel` outlive the sum.
+  GradientSum(ParameterStore& store, const Communicator& data_parallel,
+              std::int64_t bucket_bytes = kGradientBucketBytes);
+
+  // The gradients of `first` and of all parameters behind it in the store are final. Each call
+  // names an earlier parameter than the one before.
+  void add_final(const Parameter& first);
+  // All are final, and the device's later work finds the sums.
+  void finish();
+
+ private:
+  // Of everything from `begin` to the bucket before.
+  void start_bucket(std::int64_t begin);
+
+  ParameterStore& store_;
+  const Communicator& data_parallel_;
+  std::int64_t bucket_bytes_;
+  std::int64_t bucketed_from_;  // this and all behind is in buckets
+  std::vector<PendingCollective> buckets_;
+};
+
+// The same in one go.
 void sum_gradients(ParameterStore& store, const Communicator& data_parallel);
 
 // The square of the global norm, (1) f64 on the store's device, the same on all tensor-parallel

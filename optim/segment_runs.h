@@ -34,17 +34,23 @@ auto segment_runs(const ParameterStore& store, PropertyOf property_of) {
   return runs;
 }
 
-// The parts of the runs whose optimizer state this rank holds.
+// The parts of the runs that lie in `range`.
 template <class PropertyOf>
-auto segment_runs_in_shard(const ParameterStore& store, PropertyOf property_of) {
+auto segment_runs_in(const FlatRange& range, const ParameterStore& store, PropertyOf property_of) {
   auto runs = segment_runs(store, property_of);
   for (auto& run : runs) {
-    const FlatRange part = overlap({run.begin, run.end}, store.shard());
+    const FlatRange part = overlap({run.begin, run.end}, range);
     run.begin = part.begin;
     run.end = part.end;
   }
   std::erase_if(runs, [](const auto& run) { return run.begin == run.end; });
   return runs;
+}
+
+// Those whose optimizer state this rank holds.
+template <class PropertyOf>
+auto segment_runs_in_shard(const ParameterStore& store, PropertyOf property_of) {
+  return segment_runs_in(store.shard(), store, property_of);
 }
 
 }  // namespace polyhead

@@ -74,7 +74,7 @@ class Activations {
         std::min(rows_, output_chunk_tokens(rows_, vocabulary, compute_.dtype, compute_.device));
     const std::int64_t logits = tensor_capacity(tokens * vocabulary, compute_.dtype);
     const std::int64_t exchanged = wide(tokens, 3) + wide(ranks_ * tokens, 3);
-    return 2 * outer_hidden() + norm_statistics() + gathered_hidden() + inner_hidden() + logits +
+    return 2 * outer_hidden() + norm_statistics() + crossing_gradient() + logits +
            2 * wide(tokens, 1) + std::max(exchanged, model_.final_softcap ? logits : 0);
   }
 
@@ -82,7 +82,7 @@ class Activations {
   std::int64_t mlp_backward() const {
     const std::int64_t output_gradient = model_.post_norms ? outer_hidden() : 0;
     const std::int64_t down = activated() + gathered_hidden();
-    const std::int64_t up = inner_hidden() + gathered_hidden();  // the activation itself is gone
+    const std::int64_t up = crossing_gradient();  // the activation itself is gone
     const std::int64_t not_yet_remade =
         recompute_ == Recompute::kSelective ? remakeable_attention() : 0;
     return around_block() - saved_per_layer() + whole_block() - not_yet_remade + output_gradient +
@@ -109,6 +109,10 @@ class Activations {
   std::int64_t inner_hidden() const { return narrow(rows_, model_.hidden_size); }
   std::int64_t outer_hidden() const { return narrow(outer_rows_, model_.hidden_size); }
   std::int64_t gathered_hidden() const { return sequence_parallel_ ? inner_hidden() : 0; }
+  // What entering left, the gradient of it, and where that leaves to meanwhile.
+  std::int64_t crossing_gradient() const {
+    return gathered_hidden() + inner_hidden() + (sequence_parallel_ ? outer_hidden() : 0);
+  }
   std::int64_t norm_statistics() const {
     return wide(outer_rows_, model_.normalization == Normalization::kLayerNorm ? 2 : 1);
   }
@@ -179,14 +183,13 @@ class Activations {
         compute_.dtype, compute_.device, threads_);
     const std::int64_t output = attention_output();
     if (!model_.is_latent()) {
-      return output + packed_heads() +
-             std::max(working, inner_hidden() + gathered_hidden() - output - log_sums());
+      return output + packed_heads() + std::max(working, crossing_gradient() - output - log_sums());
     }
     const std::int64_t latents = narrow(rows_, latent_columns());
     const std::int64_t left = sequence_parallel_ ? narrow(outer_rows_, latent_columns()) : 0;
     const std::int64_t through_latents = latents + left + outer_hidden();
     const std::int64_t through_queries =
-        model_.q_lora_rank ? 0 : latents + outer_hidden() + inner_hidden() + gathered_hidden();
+        model_.q_lora_rank ? 0 : latents + outer_hidden() + crossing_gradient();
     return output + latent_queries() + latent_keys() + latent_keys_and_values() +
            std::max({working, through_latents, through_queries});
   }

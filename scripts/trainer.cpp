@@ -199,8 +199,10 @@ double Trainer::load_batch() {
 
 void Trainer::compute_step(double weight) {
   store_.zero_grads();
-  loss_.copy_from(forward_backward(batch_, weight));
-  sum_gradients(store_, *layout_.data);
+  GradientSum sum(store_, *layout_.data);
+  loss_.copy_from(
+      forward_backward(batch_, weight, [&](const Parameter& first) { sum.add_final(first); }));
+  sum.finish();
   layout_.data->all_reduce(loss_);
   squared_norm_.copy_from(squared_gradient_norm(store_, *layout_.tensor));
   ops::add_sum(/*factor=*/0, loss_, squared_norm_);  // NaN where the loss is not finite
@@ -244,7 +246,8 @@ std::string Trainer::explain_skipped_update(const Batch& batch, double weight) {
                  : "a number was not finite, and was when the step was computed once more");
 }
 
-Tensor Trainer::forward_backward(const Batch& batch, double weight) {
+Tensor Trainer::forward_backward(const Batch& batch, double weight,
+                                 const Model::GradientsFinal& on_final) {
   const std::int64_t sequences = config_.training.micro_batch_size;
   const std::int64_t tokens = sequences * config_.data.sequence_length;
   Tensor loss = Tensor::zeros({1}, DType::kF64, compute_.device);
@@ -257,7 +260,8 @@ Tensor Trainer::forward_backward(const Batch& batch, double weight) {
     const Tensor h = model_.forward(part_of(batch.tokens), sequences, saved,
                                     part_of(batch.document_start));  // (N or N / P, D)
     model_.output_loss().loss_and_gradient(h, part_of(batch.targets), weight, loss, dh);
-    model_.backward(dh, saved);
+    const bool last = begin + tokens == batch.tokens.numel();
+    model_.backward(dh, saved, last ? on_final : nullptr);
   }
   return loss;
 }

@@ -86,7 +86,9 @@ class Trainer {
   // same weights: a step that goes well need not look.
   std::string explain_skipped_update(const Batch& batch, double weight);
   // Returns weight * the sum of the losses of this rank's micro-batches, (1) f64 on the device.
-  Tensor forward_backward(const Batch& batch, double weight);
+  // `on_final` is told of gradients to which no micro-batch will add any more.
+  Tensor forward_backward(const Batch& batch, double weight,
+                          const Model::GradientsFinal& on_final = nullptr);
   // Takes this rank's samples of the step to where they lie at every step; returns how many of
   // their targets count.
   double load_batch();

@@ -21,6 +21,16 @@ void check_part(const Tensor& part, const Tensor& whole, int ranks) {
                  part.shape().to_string(), name_of(whole.dtype()), whole.shape().to_string());
 }
 
+// What the device's later work is put behind, a wait of the host for the device may last for.
+PendingCollective watched(Collective collective, std::int64_t bytes, int group_size,
+                          NcclGroup::Join join, std::array<Tensor, 2> tensors) {
+  const auto join_watched = [=, join = std::move(join)] {
+    enqueued_on_device(collective, bytes, group_size);
+    join();
+  };
+  return {join_watched, std::move(tensors)};
+}
+
 void copy_unless_same(const Tensor& from, Tensor& to) {
   if (from.raw() != to.raw()) to.copy_from(from);
 }
@@ -46,45 +56,58 @@ std::int64_t bytes_of(const Tensor& tensor) {
 
 }  // namespace
 
-void CheckedCommunicator::all_reduce(Tensor& tensor, Reduction reduction) const {
+PendingCollective CheckedCommunicator::start_all_reduce(Tensor& tensor, Reduction reduction) const {
   check_contiguous(tensor);
   count(Collective::kAllReduce, 2 * bytes_of(tensor) * (size_ - 1) / size_);
-  if (size_ == 1) return;
+  if (size_ == 1) return {};
   if (const NcclGroup* links = links_for(tensor)) {
-    enqueued_on_device(Collective::kAllReduce, bytes_of(tensor), size_);
-    return links->all_reduce(tensor.raw(), tensor.dtype(), tensor.numel(), reduction);
+    return watched(Collective::kAllReduce, bytes_of(tensor), size_,
+                   links->all_reduce(tensor.raw(), tensor.dtype(), tensor.numel(), reduction),
+                   {tensor});
   }
   Staged staged(tensor);
   reduce_all(staged.host().raw(), tensor.dtype(), tensor.numel(), reduction);
   staged.copy_back();
+  return {};
 }
 
-void CheckedCommunicator::all_gather(const Tensor& part, Tensor& whole) const {
+PendingCollective CheckedCommunicator::start_all_gather(const Tensor& part, Tensor& whole) const {
   check_part(part, whole, size_);
   count(Collective::kAllGather, bytes_of(part) * (size_ - 1));
-  if (size_ == 1) return copy_unless_same(part, whole);
+  if (size_ == 1) {
+    copy_unless_same(part, whole);
+    return {};
+  }
   if (const NcclGroup* links = links_for(whole)) {
-    enqueued_on_device(Collective::kAllGather, bytes_of(whole), size_);
-    return links->all_gather(part.raw(), part.dtype(), part.numel(), whole.raw());
+    return watched(Collective::kAllGather, bytes_of(whole), size_,
+                   links->all_gather(part.raw(), part.dtype(), part.numel(), whole.raw()),
+                   {part, whole});
   }
   Staged staged(whole);
   const Tensor host_part = part.to(Device::kCpu);
   gather_all(host_part.raw(), static_cast<std::size_t>(bytes_of(part)), staged.host().raw());
   staged.copy_back();
+  return {};
 }
 
-void CheckedCommunicator::reduce_scatter(const Tensor& whole, Tensor& part) const {
+PendingCollective CheckedCommunicator::start_reduce_scatter(const Tensor& whole,
+                                                            Tensor& part) const {
   check_part(part, whole, size_);
   count(Collective::kReduceScatter, bytes_of(part) * (size_ - 1));
-  if (size_ == 1) return copy_unless_same(whole, part);
+  if (size_ == 1) {
+    copy_unless_same(whole, part);
+    return {};
+  }
   if (const NcclGroup* links = links_for(whole)) {
-    enqueued_on_device(Collective::kReduceScatter, bytes_of(whole), size_);
-    return links->reduce_scatter(whole.raw(), whole.dtype(), part.numel(), part.raw());
+    return watched(Collective::kReduceScatter, bytes_of(whole), size_,
+                   links->reduce_scatter(whole.raw(), whole.dtype(), part.numel(), part.raw()),
+                   {whole, part});
   }
   Staged staged(part);
   const Tensor host_whole = whole.to(Device::kCpu);
   reduce_part(host_whole.raw(), whole.dtype(), part.numel(), staged.host().raw());
   staged.copy_back();
+  return {};
 }
 
 void CheckedCommunicator::broadcast(Tensor& tensor, int root) const {
@@ -93,8 +116,9 @@ void CheckedCommunicator::broadcast(Tensor& tensor, int root) const {
   count(Collective::kBroadcast, rank_ == root ? bytes_of(tensor) * (size_ - 1) : 0);
   if (size_ == 1) return;
   if (const NcclGroup* links = links_for(tensor)) {
-    enqueued_on_device(Collective::kBroadcast, bytes_of(tensor), size_);
-    return links->broadcast(tensor.raw(), tensor.dtype(), tensor.numel(), root);
+    return watched(Collective::kBroadcast, bytes_of(tensor), size_,
+                   links->broadcast(tensor.raw(), tensor.dtype(), tensor.numel(), root), {tensor})
+        .wait();
   }
   Staged staged(tensor);
   send_from(root, staged.host().raw(), static_cast<std::size_t>(bytes_of(tensor)));

@@ -14,9 +14,9 @@ class CheckedCommunicator : public Communicator {
  public:
   int rank() const final { return rank_; }
   int size() const final { return size_; }
-  void all_reduce(Tensor& tensor, Reduction reduction) const final;
-  void all_gather(const Tensor& part, Tensor& whole) const final;
-  void reduce_scatter(const Tensor& whole, Tensor& part) const final;
+  PendingCollective start_all_reduce(Tensor& tensor, Reduction reduction) const final;
+  PendingCollective start_all_gather(const Tensor& part, Tensor& whole) const final;
+  PendingCollective start_reduce_scatter(const Tensor& whole, Tensor& part) const final;
   void broadcast(Tensor& tensor, int root) const final;
   void barrier() const final;
   std::vector<std::string> all_gather_strings(const std::string& mine) const final;

@@ -7,6 +7,12 @@
 // or hosts, so solo, thread and MPI groups of one size give the same bits, run after run.
 // Cost of each call, for a message of n bytes on P ranks: all_reduce sends 2n(P-1)/P bytes a rank,
 // all_gather and reduce_scatter half of that.
+//
+// What begins with start_ runs beside the computation where the devices are connected (see
+// connect_devices); elsewhere it has ended when the call returns. Either way the device carries out
+// the collectives of all its groups one after the other, in the order of their calls: a short one
+// waits for a long one that was started before it, and a second one may be started on the result of
+// the first before that was waited for.
 #pragma once
 
 #include <cstddef>
@@ -17,6 +23,7 @@
 #include <vector>
 
 #include "framework/comm/collective.h"
+#include "framework/comm/pending_collective.h"
 #include "framework/tensor.h"
 
 namespace polyhead {
@@ -35,12 +42,22 @@ class Communicator {
 
   // In place on a contiguous tensor of f32, f64, bf16 or i32, on the host or the device. The
   // maximum is NaN where any rank's is.
-  virtual void all_reduce(Tensor& tensor, Reduction reduction = Reduction::kSum) const = 0;
+  [[nodiscard]] virtual PendingCollective start_all_reduce(
+      Tensor& tensor, Reduction reduction = Reduction::kSum) const = 0;
+  void all_reduce(Tensor& tensor, Reduction reduction = Reduction::kSum) const {
+    start_all_reduce(tensor, reduction).wait();
+  }
   // whole (P*n, ...) receives the ranks' part (n, ...) in rank order; both contiguous. Here and in
   // reduce_scatter `part` may be this rank's own rows of `whole`.
-  virtual void all_gather(const Tensor& part, Tensor& whole) const = 0;
+  [[nodiscard]] virtual PendingCollective start_all_gather(const Tensor& part,
+                                                           Tensor& whole) const = 0;
+  void all_gather(const Tensor& part, Tensor& whole) const { start_all_gather(part, whole).wait(); }
   // part (n, ...) receives this rank's rows of the sum of the ranks' whole (P*n, ...).
-  virtual void reduce_scatter(const Tensor& whole, Tensor& part) const = 0;
+  [[nodiscard]] virtual PendingCollective start_reduce_scatter(const Tensor& whole,
+                                                               Tensor& part) const = 0;
+  void reduce_scatter(const Tensor& whole, Tensor& part) const {
+    start_reduce_scatter(whole, part).wait();
+  }
   virtual void broadcast(Tensor& tensor, int root) const = 0;
   virtual void barrier() const = 0;
 

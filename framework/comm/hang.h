@@ -28,7 +28,7 @@ void still_working();
 void set_sign_of_life(std::function<void()> send);
 
 // Devices also exchange messages among themselves; the host meets a hang of theirs where it waits
-// for its device. A collective was enqueued on this rank's device.
+// for its device. A wait for a collective was enqueued on this rank's device.
 void enqueued_on_device(Collective collective, std::int64_t bytes, int group_size);
 // How many were, and that recorded work with the last of them was enqueued once more.
 std::int64_t collectives_enqueued();
@@ -42,7 +42,7 @@ class DeviceWait {
   DeviceWait(const DeviceWait&) = delete;
   DeviceWait& operator=(const DeviceWait&) = delete;
 
-  // Whether collectives have been enqueued since the last wait, in a job that is watched.
+  // Whether waits for collectives have been enqueued since the last one, in a job that is watched.
   bool is_for_others() const { return is_for_others_; }
   void check() const;
 
@@ -68,7 +68,7 @@ inline constexpr int kOtherDevices = -1;
 
 // How the World watches waits for the device; null: nobody watches.
 struct DeviceWatch {
-  std::function<void(const WaitState&)> begin;  // the last collective enqueued
+  std::function<void(const WaitState&)> begin;  // the last collective that the device waits for
   std::function<void()> check, end;
 };
 void set_device_watch(DeviceWatch watch);

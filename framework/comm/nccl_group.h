@@ -1,11 +1,14 @@
 // Direct links between the devices of a group of ranks, by NCCL.
 //
-// Messages are enqueued on the device's stream: the host does not wait, and the sums are NCCL's, in
-// an order that depends on its version and the links. Not built without NCCL: usable() is then
-// false.
+// Every message of every group is enqueued on the device's one communication stream, behind all
+// that has been computed so far: NCCL asks that the ranks call a group's collectives in one order,
+// and kernels of two groups that wait for each other's place on the devices could wait for ever.
+// The host does not wait. The sums are NCCL's, in an order that depends on its version and the
+// links. Not built without NCCL: usable() is then false.
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 
 #include "framework/comm/communicator.h"
@@ -24,11 +27,17 @@ class NcclGroup {
   NcclGroup(const NcclGroup&) = delete;
   NcclGroup& operator=(const NcclGroup&) = delete;
 
+  // Puts what will be computed behind the collective that returned it; to be called once.
+  using Join = std::function<void()>;
+
   // Addresses on the device, counts in elements; otherwise as in Communicator.
-  void all_reduce(void* data, DType dtype, std::int64_t count, Reduction reduction) const;
-  void all_gather(const void* part, DType dtype, std::int64_t part_count, void* whole) const;
-  void reduce_scatter(const void* whole, DType dtype, std::int64_t part_count, void* part) const;
-  void broadcast(void* data, DType dtype, std::int64_t count, int root) const;
+  [[nodiscard]] Join all_reduce(void* data, DType dtype, std::int64_t count,
+                                Reduction reduction) const;
+  [[nodiscard]] Join all_gather(const void* part, DType dtype, std::int64_t part_count,
+                                void* whole) const;
+  [[nodiscard]] Join reduce_scatter(const void* whole, DType dtype, std::int64_t part_count,
+                                    void* part) const;
+  [[nodiscard]] Join broadcast(void* data, DType dtype, std::int64_t count, int root) const;
 
  private:
   struct State;

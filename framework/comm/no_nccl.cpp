@@ -15,9 +15,17 @@ NcclGroup::NcclGroup(const Communicator&) {
 }
 NcclGroup::~NcclGroup() = default;
 
-void NcclGroup::all_reduce(void*, DType, std::int64_t, Reduction) const {}
-void NcclGroup::all_gather(const void*, DType, std::int64_t, void*) const {}
-void NcclGroup::reduce_scatter(const void*, DType, std::int64_t, void*) const {}
-void NcclGroup::broadcast(void*, DType, std::int64_t, int) const {}
+NcclGroup::Join NcclGroup::all_reduce(void*, DType, std::int64_t, Reduction) const {
+  return {};
+}
+NcclGroup::Join NcclGroup::all_gather(const void*, DType, std::int64_t, void*) const {
+  return {};
+}
+NcclGroup::Join NcclGroup::reduce_scatter(const void*, DType, std::int64_t, void*) const {
+  return {};
+}
+NcclGroup::Join NcclGroup::broadcast(void*, DType, std::int64_t, int) const {
+  return {};
+}
 
 }  // namespace polyhead

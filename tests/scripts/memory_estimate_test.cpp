@@ -31,15 +31,17 @@ class LoneRank final : public Communicator {
 
   int rank() const override { return 0; }
   int size() const override { return size_; }
-  void all_reduce(Tensor&, Reduction) const override {}
-  void all_gather(const Tensor& part, Tensor& whole) const override {
+  PendingCollective start_all_reduce(Tensor&, Reduction) const override { return {}; }
+  PendingCollective start_all_gather(const Tensor& part, Tensor& whole) const override {
     const std::int64_t rows = part.shape()[0];
     for (int rank = 0; rank < size_; ++rank) {
       whole.row_slice(rank * rows, (rank + 1) * rows).copy_from(part);
     }
+    return {};
   }
-  void reduce_scatter(const Tensor& whole, Tensor& part) const override {
+  PendingCollective start_reduce_scatter(const Tensor& whole, Tensor& part) const override {
     part.copy_from(whole.row_slice(0, part.shape()[0]));
+    return {};
   }
   void broadcast(Tensor&, int) const override {}
   void barrier() const override {}

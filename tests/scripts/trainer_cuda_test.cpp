@@ -154,6 +154,32 @@ TEST(RecordedSteps, AreBitwiseThoseOfTheHost) {
   }
 }
 
+// With the communication beside the computation in the recording.
+TEST(RecordedSteps, LearnTheSameOnEveryLayout) {
+  const int ranks = testing::world().size();
+  if (ranks == 1) GTEST_SKIP() << "started without mpirun";
+  for (int tensor_ranks = 1; tensor_ranks <= ranks; tensor_ranks *= 2) {
+    SCOPED_TRACE(tensor_ranks);
+    TrainingRun run;
+    run.config.training.device = DeviceChoice::kCuda;
+    run.config.training.precision = Precision::kFp32;
+    run.config.training.deterministic = true;
+    run.config.parallel.sequence_parallel = tensor_ranks > 1;
+    run.config.parallel.distributed_optimizer = tensor_ranks < ranks;
+    Curve by_host;
+    std::int64_t sent = 0;
+    run.run(tensor_ranks, ranks / tensor_ranks, [&](Trainer& trainer, const Communicator&) {
+      by_host = curve_of(trainer);
+      sent = trainer.step().communication.bytes;
+    });
+    run.config.training.cuda_graph = true;
+    run.run(tensor_ranks, ranks / tensor_ranks, [&](Trainer& trainer, const Communicator&) {
+      expect_close(curve_of(trainer), by_host, 1e-6);
+      EXPECT_EQ(trainer.step().communication.bytes, sent);
+    });
+  }
+}
+
 TEST(RecordedSteps, SkipTheUpdateWhereItIsNotFinite) {
   TrainingRun run;
   run.config.training.device = DeviceChoice::kCuda;

@@ -78,6 +78,30 @@ INSTANTIATE_TEST_SUITE_P(
                                          Layout{2, 2, true})),
     test_name);
 
+std::int64_t all_reduces_of_step(Trainer& trainer, const Communicator& world) {
+  const std::int64_t before = world.counters()[Collective::kAllReduce].calls;
+  trainer.step();
+  return world.counters()[Collective::kAllReduce].calls - before;
+}
+
+// The micro-batches but the last must not be summed.
+TEST(GradientBuckets, LeaveTheCurveAsItIs) {
+  TrainingRun run;
+  run.config.training.micro_batch_size = 1;
+  std::vector<std::int64_t> in_one_bucket(2);  // by rank
+  run.run(1, 2, [&](Trainer& trainer, const Communicator& world) {
+    trainer.initialize();
+    in_one_bucket[static_cast<std::size_t>(world.rank())] = all_reduces_of_step(trainer, world);
+  });
+  run.config.model.ffn_hidden_size = 72004;  // 16 MiB a layer: a bucket each, and what remains
+  const Curve alone = train_alone(run);
+  run.run(1, 2, [&](Trainer& trainer, const Communicator& world) {
+    expect_close(curve_of(trainer), alone);
+    EXPECT_EQ(all_reduces_of_step(trainer, world),
+              in_one_bucket[static_cast<std::size_t>(world.rank())] + 2);
+  });
+}
+
 // Each rank then learns from its own samples: the curves part, and the copies of the weights.
 TEST(TrainingCanFail, WhenGradientsAreNotSummed) {
   const TrainingRun run;

@@ -27,23 +27,25 @@ class ForgetfulCommunicator final : public Communicator {
 
   int rank() const override { return inner_.rank(); }
   int size() const override { return inner_.size(); }
-  void all_reduce(Tensor& tensor, Reduction reduction) const override {
+  PendingCollective start_all_reduce(Tensor& tensor, Reduction reduction) const override {
     const bool too_long = omission_.longer_than > 0 && tensor.numel() > omission_.longer_than;
-    if (omission_.all_reduce || too_long) return;
+    if (omission_.all_reduce || too_long) return {};
     const Tensor own = tensor.clone();
     inner_.all_reduce(tensor, reduction);
     if (omission_.copies && rank() > 0) tensor.copy_from(own);
     forget_tail(own, tensor);
+    return {};
   }
-  void all_gather(const Tensor& part, Tensor& whole) const override {
-    inner_.all_gather(part, whole);
+  PendingCollective start_all_gather(const Tensor& part, Tensor& whole) const override {
+    return inner_.start_all_gather(part, whole);
   }
-  void reduce_scatter(const Tensor& whole, Tensor& part) const override {
+  PendingCollective start_reduce_scatter(const Tensor& whole, Tensor& part) const override {
     const std::int64_t rows = part.shape()[0];
     const Tensor own = whole.row_slice(rank() * rows, (rank() + 1) * rows).clone();
     inner_.reduce_scatter(whole, part);
     if (omission_.reduce_scatter) part.copy_from(own);
     forget_tail(own, part);
+    return {};
   }
   void broadcast(Tensor& tensor, int root) const override { inner_.broadcast(tensor, root); }
   void barrier() const override { inner_.barrier(); }

@@ -48,6 +48,14 @@ std::string device_name() {
   return fmt::format("{} {}", host == nullptr ? host_name() : host, bus.data());
 }
 
+template <class Call>
+NcclGroup::Join enqueue(const char* name, Call&& call) {
+  cuda::Context& context = cuda::Context::instance();
+  context.fork_communication();
+  check(call(context.communication_stream()), name);
+  return [&context, mark = context.mark_communication()] { context.join_communication(mark); };
+}
+
 }  // namespace
 
 struct NcclGroup::State {
@@ -76,31 +84,33 @@ NcclGroup::~NcclGroup() {
   if (state_->comm != nullptr) ncclCommAbort(state_->comm);
 }
 
-void NcclGroup::all_reduce(void* data, DType dtype, std::int64_t count, Reduction reduction) const {
-  check(ncclAllReduce(data, data, count_of(count), type_of(dtype),
-                      reduction == Reduction::kSum ? ncclSum : ncclMax, state_->comm,
-                      cuda::Context::instance().stream()),
-        "ncclAllReduce");
+NcclGroup::Join NcclGroup::all_reduce(void* data, DType dtype, std::int64_t count,
+                                      Reduction reduction) const {
+  return enqueue("ncclAllReduce", [&](cudaStream_t stream) {
+    return ncclAllReduce(data, data, count_of(count), type_of(dtype),
+                         reduction == Reduction::kSum ? ncclSum : ncclMax, state_->comm, stream);
+  });
 }
 
-void NcclGroup::all_gather(const void* part, DType dtype, std::int64_t part_count,
-                           void* whole) const {
-  check(ncclAllGather(part, whole, count_of(part_count), type_of(dtype), state_->comm,
-                      cuda::Context::instance().stream()),
-        "ncclAllGather");
+NcclGroup::Join NcclGroup::all_gather(const void* part, DType dtype, std::int64_t part_count,
+                                      void* whole) const {
+  return enqueue("ncclAllGather", [&](cudaStream_t stream) {
+    return ncclAllGather(part, whole, count_of(part_count), type_of(dtype), state_->comm, stream);
+  });
 }
 
-void NcclGroup::reduce_scatter(const void* whole, DType dtype, std::int64_t part_count,
-                               void* part) const {
-  check(ncclReduceScatter(whole, part, count_of(part_count), type_of(dtype), ncclSum, state_->comm,
-                          cuda::Context::instance().stream()),
-        "ncclReduceScatter");
+NcclGroup::Join NcclGroup::reduce_scatter(const void* whole, DType dtype, std::int64_t part_count,
+                                          void* part) const {
+  return enqueue("ncclReduceScatter", [&](cudaStream_t stream) {
+    return ncclReduceScatter(whole, part, count_of(part_count), type_of(dtype), ncclSum,
+                             state_->comm, stream);
+  });
 }
 
-void NcclGroup::broadcast(void* data, DType dtype, std::int64_t count, int root) const {
-  check(ncclBroadcast(data, data, count_of(count), type_of(dtype), root, state_->comm,
-                      cuda::Context::instance().stream()),
-        "ncclBroadcast");
+NcclGroup::Join NcclGroup::broadcast(void* data, DType dtype, std::int64_t count, int root) const {
+  return enqueue("ncclBroadcast", [&](cudaStream_t stream) {
+    return ncclBroadcast(data, data, count_of(count), type_of(dtype), root, state_->comm, stream);
+  });
 }
 
 }  // namespace polyhead

@@ -1,0 +1,137 @@
+// Collectives of device tensors beside computation. Under mpirun; where ranks share a device they
+// go through host memory, where each has its own through NCCL.
+#include <gtest/gtest.h>
+
+#include <memory>
+
+#include "framework/comm/communicator.h"
+#include "framework/ops/elementwise.h"
+#include "framework/ops/matmul.h"
+#include "tests/support/cuda.h"
+#include "tests/support/ranks.h"
+
+namespace polyhead {
+namespace {
+
+constexpr std::int64_t kRows = 2053, kColumns = 1027;
+
+// Sums of small integers are exact in any order.
+Tensor numbers(std::int64_t rows, std::int64_t columns, int offset) {
+  Tensor x = Tensor::empty({rows, columns}, DType::kF32);
+  for (std::int64_t i = 0; i < x.numel(); ++i) {
+    x.data<float>()[i] = static_cast<float>((i * 7 + offset) % 11 - 5);
+  }
+  return x;
+}
+
+Tensor multiple(const Tensor& x, double factor) {
+  Tensor y = x.clone();
+  for (std::int64_t i = 0; i < y.numel(); ++i) y.data<float>()[i] *= static_cast<float>(factor);
+  return y;
+}
+
+Tensor sum_of_ranks(std::int64_t rows, std::int64_t columns, int ranks) {
+  Tensor sum = numbers(rows, columns, 0);
+  for (int rank = 1; rank < ranks; ++rank) ops::add_to(numbers(rows, columns, rank), sum);
+  return sum;
+}
+
+class CommunicatorOnCuda : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    if (testing::world().size() == 1) GTEST_SKIP() << "started without mpirun";
+    testing::world().connect_devices();
+  }
+  // Keeps the compute stream busy for some milliseconds.
+  void compute() {
+    using enum ops::Transpose;
+    ops::matmul(matrix_, kNo, matrix_, kNo, ops::Accumulate::kNo, product_);
+  }
+
+  const Communicator& world_ = testing::world();
+  const int rank_ = world_.rank(), ranks_ = world_.size();
+  const Tensor matrix_ = Tensor::zeros({4096, 4096}, DType::kF32, Device::kCuda);
+  Tensor product_ = Tensor::empty_like(matrix_);
+};
+
+// A collective must see what was computed before it, and what is computed behind it its result.
+TEST_F(CommunicatorOnCuda, IsOrderedAgainstTheComputation) {
+  for (int round = 0; round < 5; ++round) {
+    Tensor x = Tensor::zeros({kRows, kColumns}, DType::kF32, Device::kCuda);
+    const Tensor own = numbers(kRows, kColumns, rank_).to(Device::kCuda);
+    compute();
+    ops::add_to(own, x);
+    PendingCollective summing = world_.start_all_reduce(x);
+    compute();
+    summing.wait();
+    Tensor twice = Tensor::zeros_like(x);
+    ops::add_to(x, twice);
+    ops::add_to(x, twice);
+    const Tensor want = multiple(sum_of_ranks(kRows, kColumns, ranks_), 2);
+    EXPECT_TRUE(testing::bitwise_equal(twice.to(Device::kCpu), want));
+  }
+}
+
+TEST_F(CommunicatorOnCuda, StartedCollectivesGiveTheBitsOfBlockingOnes) {
+  const Tensor own = numbers(kRows, kColumns, rank_).to(Device::kCuda);
+  const Tensor own_whole = numbers(kRows * ranks_, kColumns, rank_).to(Device::kCuda);
+  Tensor sum = own.clone(), part = Tensor::empty_like(own), whole = Tensor::empty_like(own_whole);
+  PendingCollective summing = world_.start_all_reduce(sum);
+  PendingCollective gathering = world_.start_all_gather(own, whole);
+  PendingCollective scattering = world_.start_reduce_scatter(own_whole, part);
+  compute();
+  scattering.wait();
+  gathering.wait();
+  summing.wait();
+
+  Tensor blocking_sum = own.clone(), blocking_part = Tensor::empty_like(own);
+  Tensor blocking_whole = Tensor::empty_like(own_whole);
+  world_.all_reduce(blocking_sum);
+  world_.all_gather(own, blocking_whole);
+  world_.reduce_scatter(own_whole, blocking_part);
+  const auto same = [](const Tensor& a, const Tensor& b) {
+    return testing::bitwise_equal(a.to(Device::kCpu), b.to(Device::kCpu));
+  };
+  EXPECT_TRUE(same(sum, blocking_sum));
+  EXPECT_TRUE(same(whole, blocking_whole));
+  EXPECT_TRUE(same(part, blocking_part));
+  EXPECT_TRUE(same(sum, sum_of_ranks(kRows, kColumns, ranks_).to(Device::kCuda)));
+}
+
+TEST_F(CommunicatorOnCuda, ADroppedCollectiveHasEndedForTheComputation) {
+  const Tensor want = sum_of_ranks(kRows, kColumns, ranks_);
+  Tensor x = numbers(kRows, kColumns, rank_).to(Device::kCuda);
+  { const PendingCollective summing = world_.start_all_reduce(x); }
+  const Tensor computed = x.clone();
+  EXPECT_TRUE(testing::bitwise_equal(computed.to(Device::kCpu), want));
+}
+
+// Otherwise the zeros would be written into what is sent.
+TEST_F(CommunicatorOnCuda, APendingCollectiveKeepsItsMemory) {
+  Tensor whole = Tensor::empty({kRows * ranks_, kColumns}, DType::kF32, Device::kCuda);
+  Tensor own = numbers(kRows, kColumns, rank_).to(Device::kCuda);
+  PendingCollective gathering = world_.start_all_gather(own, whole);
+  own = {};
+  const Tensor zeros = Tensor::zeros({kRows, kColumns}, DType::kF32, Device::kCuda);
+  gathering.wait();
+  const Tensor gathered = whole.to(Device::kCpu);
+  for (int rank = 0; rank < ranks_; ++rank) {
+    EXPECT_TRUE(testing::bitwise_equal(gathered.row_slice(rank * kRows, (rank + 1) * kRows),
+                                       numbers(kRows, kColumns, rank)));
+  }
+}
+
+TEST_F(CommunicatorOnCuda, ASecondCollectiveTakesTheFirstOnesResult) {
+  const Tensor own = numbers(61, 67, rank_);
+  Tensor x = own.to(Device::kCuda);
+  const std::unique_ptr<Communicator> other = world_.split(0);
+  PendingCollective first = world_.start_all_reduce(x);
+  PendingCollective second = other->start_all_reduce(x);
+  second.wait();
+  first.wait();
+  EXPECT_TRUE(
+      testing::bitwise_equal(x.to(Device::kCpu), multiple(sum_of_ranks(61, 67, ranks_), ranks_)));
+}
+
+}  // namespace
+}  // namespace polyhead

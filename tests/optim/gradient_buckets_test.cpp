@@ -1,0 +1,127 @@
+// Gradients of whole models, summed in buckets beside the backward or in one go: the same bits.
+#include <gtest/gtest.h>
+#include <omp.h>
+
+#include <optional>
+
+#include "optim/gradients.h"
+#include "tests/support/model_run.h"
+#include "tests/support/ranks.h"
+#include "tests/support/variants.h"
+
+namespace polyhead {
+namespace {
+
+struct Layout {
+  int tensor_ranks;
+  int data_ranks;
+  bool sequence_parallel = false;
+};
+
+struct Sums {
+  Tensor gradients;
+  std::int64_t all_reduces;
+};
+
+// One step of several micro-batches, each of two sequences of six tokens that no other rank of
+// `data` has. Without bucket_bytes the gradients are summed behind it.
+Sums sums_of_step(const ModelConfig& config, const Communicator& tensor, const Communicator& data,
+                  bool sequence_parallel, int micro_batches,
+                  std::optional<std::int64_t> bucket_bytes) {
+  constexpr std::int64_t kBatch = 2, kLength = 6;
+  TensorParallel parallel(tensor, sequence_parallel);
+  Model model(config, kLength, parallel, DType::kF32);
+  ParameterStore store(model.parameters(), DType::kF32, Device::kCpu);
+  store.initialize(5);
+  const std::int64_t before = data.counters()[Collective::kAllReduce].calls;
+  GradientSum sum(store, data, bucket_bytes.value_or(0));
+  for (int i = 0; i < micro_batches; ++i) {
+    const auto ids = [&](const char* what) {
+      return testing::token_ids(kBatch * kLength, *config.vocab_size,
+                                fmt::format("{} {} {}", what, data.rank(), i));
+    };
+    Model::Saved saved;
+    const Tensor h = model.forward(ids("tokens"), kBatch, saved);
+    Tensor loss = Tensor::zeros({1}, DType::kF64), dh;
+    model.output_loss().loss_and_gradient(h, ids("targets"), 0.1, loss, dh);
+    const bool last = i + 1 == micro_batches;
+    model.backward(dh, saved,
+                   bucket_bytes && last ? [&](const Parameter& first) { sum.add_final(first); }
+                                        : Model::GradientsFinal());
+  }
+  sum.finish();
+  return {store.grads(), data.counters()[Collective::kAllReduce].calls - before};
+}
+
+class GradientBuckets : public ::testing::TestWithParam<testing::Variant> {};
+
+TEST_P(GradientBuckets, AreBitwiseOneSum) {
+  const ModelConfig& config = GetParam().config;
+  for (const Layout layout :
+       {Layout{1, 1}, {1, 2}, {1, 4}, {2, 1, true}, {2, 2}, {2, 2, true}, {4, 2}}) {
+    const int ranks = layout.tensor_ranks * layout.data_ranks;
+    if (testing::world().size() > 1 && ranks > testing::world().size()) continue;
+    testing::for_each_group({ranks}, [&](const Communicator& world) {
+      omp_set_num_threads(1);
+      const auto tensor = world.split(world.rank() / layout.tensor_ranks);
+      const auto data = world.split(world.rank() % layout.tensor_ranks);
+      for (const int micro_batches : {1, 3}) {
+        const auto sums = [&](std::optional<std::int64_t> bucket_bytes) {
+          return sums_of_step(config, *tensor, *data, layout.sequence_parallel, micro_batches,
+                              bucket_bytes);
+        };
+        SCOPED_TRACE(fmt::format("tp {}, dp {}, sequence parallelism {}, {} micro-batches",
+                                 layout.tensor_ranks, layout.data_ranks, layout.sequence_parallel,
+                                 micro_batches));
+        const Sums whole = sums(std::nullopt), small = sums(1), large = sums(9000);
+        EXPECT_TRUE(testing::bitwise_equal(small.gradients, whole.gradients));
+        EXPECT_TRUE(testing::bitwise_equal(large.gradients, whole.gradients));
+        if (layout.data_ranks == 1) {
+          EXPECT_EQ(small.all_reduces, whole.all_reduces);
+        } else {
+          // The final norm with the head and each block are a bucket where any size will do.
+          EXPECT_GE(small.all_reduces, whole.all_reduces + 1 + config.num_layers);
+          EXPECT_GT(large.all_reduces, whole.all_reduces);
+          EXPECT_LT(large.all_reduces, small.all_reduces);
+        }
+      }
+    });
+  }
+}
+
+// Biases, tied embeddings, learned positions, norms of heads, and heads that neighbours share.
+std::vector<testing::Variant> variants() {
+  std::vector<testing::Variant> chosen = testing::all_variants();
+  std::erase_if(chosen, [](const auto& v) {
+    return v.name != "mha" && v.name != "mla" && v.name != "gpt2" && v.name != "qwen2_qwen3";
+  });
+  return chosen;
+}
+
+INSTANTIATE_TEST_SUITE_P(Variants, GradientBuckets, ::testing::ValuesIn(variants()),
+                         [](const auto& test) { return test.param.name; });
+
+TEST(GradientBuckets, AreCutWhereGradientsAreFinal) {
+  run_on_threads(2, [](const Communicator& world) {
+    Parameter first = replicated_parameter("first", {3}, 0, {});
+    Parameter second = replicated_parameter("second", {5}, 0, {});
+    ParameterStore store({&first, &second}, DType::kF32, Device::kCpu);
+    const auto fill = [&](Parameter& parameter, int value) {
+      for (std::int64_t i = 0; i < parameter.grad.numel(); ++i) {
+        parameter.grad.data<float>()[i] = static_cast<float>(value + world.rank());
+      }
+    };
+    GradientSum sum(store, world, /*bucket_bytes=*/1);
+    fill(second, 1);
+    sum.add_final(second);
+    EXPECT_EQ(second.grad.data<float>()[4], 3);
+    fill(first, 10);  // as late as the embedding's
+    EXPECT_THROW(sum.add_final(second), std::exception);
+    sum.finish();
+    EXPECT_EQ(first.grad.data<float>()[2], 21);
+    EXPECT_EQ(second.grad.data<float>()[4], 3);
+  });
+}
+
+}  // namespace
+}  // namespace polyhead
