@@ -32,7 +32,8 @@ struct Update {
             cuda::load_pack<M, kSize>(means + i), cuda::load_pack<M, kSize>(squares + i)};
   }
 
-  // The scalars are read here, under the loads of the elements.
+  // The scalars are read here, under the loads of the elements. Products that are fused are named,
+  // so that elements have the same bits in packs and alone: the layout decides which they are in.
   __device__ __forceinline__ void store(std::int64_t index, const Input& input) const {
     const auto gradient_scale = static_cast<float>(scalars[kGradientScale]);
     if (isnan(gradient_scale)) return;
@@ -41,15 +42,15 @@ struct Update {
     const float root = sqrtf(static_cast<float>(scalars[kSecondCorrection]));
     Pack<float, kSize> mean, square, value;
     mean.assign([&](int i) {
-      return beta1 * input.mean[i] + rest1 * (input.gradient[i] * gradient_scale);
+      return fmaf(beta1, input.mean[i], rest1 * (input.gradient[i] * gradient_scale));
     });
     square.assign([&](int i) {
       const float g = input.gradient[i] * gradient_scale;
-      return beta2 * input.square[i] + rest2 * g * g;
+      return fmaf(beta2, input.square[i], rest2 * g * g);
     });
     value.assign([&](int i) {
-      const float change = rate * mean[i] / (sqrtf(square[i]) * root + epsilon);
-      return kept * input.value[i] - change;
+      const float change = rate * mean[i] / fmaf(sqrtf(square[i]), root, epsilon);
+      return fmaf(kept, input.value[i], -change);
     });
     const std::int64_t to = index * kSize;
     store_moments(to, mean, square);
