@@ -52,7 +52,8 @@ class Step {
         model_(config.model, config.data.sequence_length, parallel_, compute_.dtype,
                config.training.recompute, compute_.device),
         store_(model_.parameters(), compute_.dtype, compute_.device),
-        optimizer_(store_, {.weight_decay = 0.1}),
+        optimizer_(store_, {.weight_decay = 0.1}, moments_dtype(config.optimizer, compute_.dtype),
+                   /*seed=*/1),
         loss_(Tensor::zeros({1}, DType::kF64, compute_.device)),
         records_(config.training.cuda_graph) {
     store_.initialize(1);
