@@ -114,7 +114,8 @@ class Step {
 
 std::string time_steps(const std::string& path, int steps) {
   using Clock = std::chrono::steady_clock;
-  const TrainConfig config = load_train_config(path, {"training.device=cuda"}, 1);
+  const TrainConfig config =
+      load_train_config(path, {"training.device=cuda", "training.cuda_graph=true"}, 1);
   Step step(config);
   std::vector<double> seconds;
   double loss = 0;
