@@ -2,9 +2,9 @@
 //
 //   bench_gpu_step tests/bench/steps/*.yaml [--steps 20] [--json FILE]
 //
-// Tokens are random. Wall time from step to step, the host waiting at the end of each; the median
-// of the steps behind five that warm up (algorithms are chosen then). MFU is over the 989 TFLOP/s
-// of dense bf16 on an H100 or H200.
+// Tokens are random, and steps are played from a recording (training.cuda_graph). Wall time from
+// step to step, the host waiting at the end of each; the median of the steps behind five that warm
+// up (algorithms are chosen then). MFU is over the 989 TFLOP/s of dense bf16 on an H100 or H200.
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
