@@ -39,7 +39,7 @@ class FolderWriter {
  public:
   FolderWriter(const fs::path& run, const Communicator& world,
                const CheckpointDescription& description)
-      : run_(run), writes_(world.rank() == 0), state_(description.trainer) {
+      : writes_(world.rank() == 0), state_(description.trainer) {
     attempt([&] {
       fs::create_directories(run);
       remove_stale_checkpoints(run);
@@ -70,10 +70,7 @@ class FolderWriter {
   }
 
   void commit() {
-    attempt([&] {
-      transaction_->commit(state_);
-      set_latest(run_, state_.step);
-    });
+    attempt([&] { transaction_->commit_as_latest(state_); });
     transaction_.reset();
     if (failure_) std::rethrow_exception(failure_);
   }
@@ -91,7 +88,6 @@ class FolderWriter {
   }
   void record(FileRecord file) { state_.files.push_back(std::move(file)); }
 
-  fs::path run_;
   bool writes_;
   TrainerState state_;
   std::optional<CheckpointTransaction> transaction_;

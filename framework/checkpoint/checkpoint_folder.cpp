@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <iterator>
 #include <optional>
 #include <system_error>
 #include <utility>
@@ -31,25 +32,31 @@ std::optional<std::int64_t> step_of(std::string_view name) {
   return step;
 }
 
-// The step that RUN/latest names, or a later one whose folder is younger than that file: its writer
-// was killed before it could name it. An older folder of a later step belongs to a run that was
-// continued from an earlier checkpoint.
+// The step of the latest checkpoint, or nothing where `run` holds none. What RUN/latest names is
+// returned even if it is missing, where nothing earlier could stand in for it.
 std::optional<std::int64_t> latest_step(const fs::path& run) {
-  if (!fs::exists(run / kLatest)) return std::nullopt;
+  const std::vector<std::int64_t> steps = checkpoint_steps(run);
+  if (steps.empty() || !fs::exists(run / kLatest)) {
+    return steps.empty() ? std::nullopt : std::optional(steps.back());
+  }
   const MappedFile file(run / kLatest);
   std::string_view name = file.text();
   if (name.ends_with('\n')) name.remove_suffix(1);
-  std::optional<std::int64_t> latest = step_of(name);
-  const fs::file_time_type named = fs::last_write_time(run / kLatest);
-  for (const std::int64_t step : checkpoint_steps(run)) {
-    std::error_code missing;
-    const auto written = fs::last_write_time(run / checkpoint_name(step) / kTrainerFile, missing);
-    if (latest && step > *latest && !missing && written > named) latest = step;
-  }
-  return latest;
+  const std::int64_t named = step_of(name).value_or(steps.back());
+  const auto later = std::ranges::upper_bound(steps, named);
+  return later == steps.begin() ? named : *std::prev(later);
 }
 
 constexpr const char* kMend = "put the file back, or use another checkpoint";
+
+// Removes a checkpoint, first its name: a half-removed one is never taken for a damaged one.
+void discard(const fs::path& folder) {
+  fs::path removed = folder;
+  removed += fmt::format(".discarded{}", kTemporarySuffix);
+  remove_folder(removed);
+  rename_durably(folder, removed);
+  remove_folder(removed);
+}
 
 void verify_file(const fs::path& folder, const FileRecord& record) {
   const fs::path relative = record.name;
@@ -101,12 +108,25 @@ CheckpointTransaction::~CheckpointTransaction() {
   fs::remove_all(temporary_, ignored);
 }
 
-void CheckpointTransaction::commit(const TrainerState& state) {
+void CheckpointTransaction::finish(const TrainerState& state) {
   for (const std::string& name : list_folder(temporary_)) {
     if (fs::is_directory(temporary_ / name)) sync_folder(temporary_ / name);
   }
   write_durably(temporary_, std::string(kTrainerFile), to_json(state));
   sync_folder(temporary_);
+}
+
+void CheckpointTransaction::commit(const TrainerState& state) {
+  finish(state);
+  rename_durably(temporary_, destination_);
+}
+
+void CheckpointTransaction::commit_as_latest(const TrainerState& state) {
+  finish(state);
+  const fs::path run = destination_.parent_path();
+  // Else the name would for a moment mean the old folder, of a continuation that was abandoned.
+  if (fs::exists(destination_) && latest_step(run) != state.step) discard(destination_);
+  set_latest(run, state.step);
   rename_durably(temporary_, destination_);
 }
 
@@ -133,7 +153,7 @@ fs::path newest_good_checkpoint(const fs::path& run,
                                 const std::function<void(const std::string&)>& report_damage) {
   std::vector<std::int64_t> steps = checkpoint_steps(run);
   require(!steps.empty(), "{} holds no checkpoint", run.string());
-  const std::int64_t latest = latest_step(run).value_or(steps.back());
+  const std::int64_t latest = *latest_step(run);
   std::ranges::sort(steps, [&](std::int64_t a, std::int64_t b) {
     return std::pair(a <= latest, a) > std::pair(b <= latest, b);
   });
@@ -155,27 +175,22 @@ fs::path newest_good_checkpoint(const fs::path& run,
 fs::path resolve_checkpoint(const fs::path& path) {
   require(fs::is_directory(path), "the checkpoint {} does not exist", path.string());
   if (fs::exists(path / kTrainerFile)) return path;
-  const std::vector<std::int64_t> steps = checkpoint_steps(path);
-  require(!steps.empty(), "{} is no checkpoint and holds none (no {}, no {}* folders)",
+  const std::optional<std::int64_t> latest = latest_step(path);
+  require(latest.has_value(), "{} is no checkpoint and holds none (no {}, no {}* folders)",
           path.string(), kTrainerFile, kPrefix);
-  return path / checkpoint_name(latest_step(path).value_or(steps.back()));
+  return path / checkpoint_name(*latest);
 }
 
 void prune_checkpoints(const fs::path& run, std::int64_t keep_last, std::int64_t keep_every) {
   std::vector<std::int64_t> steps = checkpoint_steps(run);
   const std::optional<std::int64_t> latest = latest_step(run);
-  std::erase_if(steps, [&](std::int64_t step) { return latest && step > *latest; });
+  std::erase_if(steps, [&](std::int64_t step) { return step > *latest; });
   const auto kept = static_cast<std::size_t>(std::max<std::int64_t>(keep_last, 1));
   if (steps.size() <= kept) return;
   steps.resize(steps.size() - kept);
   for (const std::int64_t step : steps) {
     if (keep_every > 0 && step % keep_every == 0) continue;
-    // Under its temporary name a half-removed checkpoint is never taken for a damaged one.
-    const fs::path folder = run / checkpoint_name(step);
-    fs::path removed = folder;
-    removed += kTemporarySuffix;
-    rename_durably(folder, removed);
-    remove_folder(removed);
+    discard(run / checkpoint_name(step));
   }
 }
 

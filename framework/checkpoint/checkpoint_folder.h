@@ -1,13 +1,13 @@
 // The folders of a run's checkpoints: RUN/step_00000200/, RUN/step_00000400/, ..., RUN/latest.
 //
 // A checkpoint appears whole or not at all: it is written into a temporary folder whose files are
-// synced, trainer.json last, and which is then renamed; then RUN/latest, a text file with the
-// folder's name, is replaced. A process killed anywhere in between leaves the previous checkpoint
-// or the new one loadable. One process at a time (RunFolderLock) writes to a run folder.
+// synced, trainer.json last; then RUN/latest, a text file with the folder's name, is replaced, and
+// then the folder is renamed to it. A process killed anywhere in between leaves the previous
+// checkpoint or the new one loadable. One process at a time (RunFolderLock) writes to a run folder.
 //
-// Below, the latest checkpoint is the one that RUN/latest names, or one that was completed after
-// it: a kill came before the name. Continuing from an earlier checkpoint is a matter of naming it
-// there.
+// Below, the latest checkpoint is the one that RUN/latest names; where that is missing (a kill came
+// before the folder had its name) the newest earlier one, and without RUN/latest the newest.
+// Continuing from an earlier checkpoint is a matter of naming it there.
 #pragma once
 
 #include <cstdint>
@@ -40,8 +40,12 @@ class CheckpointTransaction {
   const std::filesystem::path& folder() const { return temporary_; }
   // Writes trainer.json and puts the folder in its place; one of the same name is replaced.
   void commit(const TrainerState& state);
+  // The same for a checkpoint of a run, which becomes its latest.
+  void commit_as_latest(const TrainerState& state);
 
  private:
+  void finish(const TrainerState& state);
+
   std::filesystem::path destination_;
   std::filesystem::path temporary_;
 };
@@ -50,7 +54,7 @@ class CheckpointTransaction {
 FileRecord copy_durably(const std::filesystem::path& from, const std::filesystem::path& folder,
                         const std::string& name);
 
-// Points RUN/latest at a committed checkpoint.
+// Points RUN/latest at a checkpoint.
 void set_latest(const std::filesystem::path& run, std::int64_t step);
 
 // Compares size and hash of every file that trainer.json lists. Throws Error naming the file that

@@ -4,7 +4,6 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <chrono>
 
 #include "framework/bf16.h"
 #include "framework/checkpoint/element_conversion.h"
@@ -335,24 +334,33 @@ TEST(Checkpoint, ResumeWalksBackPastDamage) {
               HasSubstr("holds no checkpoint"));
 }
 
-// A save that was killed between the checkpoint's appearance and its name in RUN/latest.
-TEST(Checkpoint, AFinishedCheckpointNeedsNoName) {
+// Of a save that was killed between the name in RUN/latest and the rename, and of its repetition.
+TEST(Checkpoint, ANameWithoutItsFolderMeansTheNewestEarlierOne) {
   const TemporaryFolder run;
-  save_at({1, 1}, run.path(), 5);
-  const std::string name = read_file(run / "latest");
-  const auto named = fs::last_write_time(run / "latest") - std::chrono::seconds(1);
-  for (const std::int64_t step : {10, 15}) save_at({1, 1}, run.path(), step);
-  write_file(run / "latest", name);
-  fs::last_write_time(run / "latest", named);
-  EXPECT_EQ(newest_good_checkpoint(run.path(), {}), run / "step_00000015");
-  EXPECT_EQ(resolve_checkpoint(run.path()), run / "step_00000015");
+  for (const std::int64_t step : {5, 10, 15}) save_at({1, 1}, run.path(), step);
+  set_latest(run.path(), 12);
+  EXPECT_EQ(newest_good_checkpoint(run.path(), {}), run / "step_00000010");
+  EXPECT_EQ(resolve_checkpoint(run.path()), run / "step_00000010");
   prune_checkpoints(run.path(), 1, 0);
-  EXPECT_THAT(checkpoint_steps(run.path()), ElementsAre(15));
+  EXPECT_THAT(checkpoint_steps(run.path()), ElementsAre(10, 15));
+  set_latest(run.path(), 7);
+  EXPECT_EQ(resolve_checkpoint(run.path()), run / "step_00000007") << "nothing stands in for it";
+}
 
-  set_latest(run.path(), 15);
-  save_at({1, 1}, run.path(), 20);
-  set_latest(run.path(), 15);
-  EXPECT_EQ(resolve_checkpoint(run.path()), run / "step_00000015") << "named later: asked for";
+// Nothing but names tells them apart: a copy of the run that lost its times is worth the same.
+TEST(Checkpoint, AnAbandonedCheckpointIsReplacedByTheContinuation) {
+  const TemporaryFolder run;
+  for (const std::int64_t step : {5, 10, 15}) save_at({1, 1}, run.path(), step);
+  write_file(run / "step_00000010/left_over", "");
+  set_latest(run.path(), 5);
+  EXPECT_EQ(resolve_checkpoint(run.path()), run / "step_00000005");
+  save_at({1, 1}, run.path(), 10);
+  EXPECT_FALSE(fs::exists(run / "step_00000010/left_over"));
+  EXPECT_EQ(resolve_checkpoint(run.path()), run / "step_00000010");
+  EXPECT_EQ(newest_good_checkpoint(run.path(), {}), run / "step_00000010");
+  save_at({1, 1}, run.path(), 10);
+  EXPECT_EQ(resolve_checkpoint(run.path()), run / "step_00000010");
+  EXPECT_THAT(checkpoint_steps(run.path()), ElementsAre(5, 10, 15));
 }
 
 TEST(Checkpoint, ANamedFolderMeansItselfOrItsLatest) {

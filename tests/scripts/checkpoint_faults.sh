@@ -30,7 +30,7 @@ fault() {
   local base=$1 call=$2 number=$3 action=$4 status=0 step
   local label="$(basename "$base"): $call #$number $action"
   rm -rf "$work/run"
-  cp -a "$base" "$work/run"
+  cp -r "$base" "$work/run"
   # The inner shell swallows bash's own report of a killed child.
   bash -c '"$@"; exit $?' _ strace -f -qq -o /dev/null -e trace="$call" \
     -e inject="$call:$action:when=$number" "$probe" save "$work/run" \
@@ -56,6 +56,8 @@ fault() {
       fail_case "$label: saved step $(cat "$work/out"), but step $step loads"
   elif [ "$step" != 2 ] && [ "$step" != 3 ]; then
     fail_case "$label: step $step loads, neither 2 nor 3"
+  elif [ "$step" = 3 ] && [ -e "$work/run/step_00000003/abandoned" ]; then
+    fail_case "$label: the abandoned step 3 loads"
   fi
   if ! "$probe" save "$work/run" >"$work/out" 2>&1; then
     fail_case "$label: the next save fails: $(cat "$work/out")"
@@ -69,7 +71,7 @@ fault() {
 # renamed, all that was made or renamed so far is synced.
 check_order() {
   rm -rf "$work/run"
-  cp -a "$1" "$work/run"
+  cp -r "$1" "$work/run"
   strace -f -qq -y -o "$work/trace" -e trace=openat,mkdir,fsync,rename,renameat2 \
     "$probe" save "$work/run" >/dev/null
   awk -v run="$work/run" '
@@ -91,15 +93,16 @@ check_order() {
 # so that saving step 3 replaces a folder.
 "$probe" save "$work/fresh" >/dev/null
 "$probe" save "$work/fresh" >/dev/null
-cp -a "$work/fresh" "$work/continued"
+cp -r "$work/fresh" "$work/continued"
 "$probe" save "$work/continued" >/dev/null
 echo step_00000002 >"$work/continued/latest"
+touch "$work/continued/step_00000003/abandoned"
 
 for base in "$work/fresh" "$work/continued"; do
   check_order "$base"
   for call in "${calls[@]}"; do
     rm -rf "$work/run"
-    cp -a "$base" "$work/run"
+    cp -r "$base" "$work/run"
     strace -f -qq -o "$work/trace" -e trace="$call" "$probe" save "$work/run" >/dev/null
     count=$(grep -c "$call(" "$work/trace" || true)
     for action in "${actions[@]}"; do
