@@ -29,6 +29,21 @@ struct ForwardShape {
 // may exceed it by this much (in log2 units) before sums are rescaled; it costs no accuracy.
 inline constexpr float kShiftSlack = 8;
 
+template <int kM, int kN>
+__device__ __forceinline__ void multiply_rows(const float (&factor)[kM][2], Sum (&c)[kM][kN]) {
+#pragma unroll
+  for (int m = 0; m < kM; ++m) {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+#pragma unroll
+      for (int n = 0; n < kN; ++n) {
+        c[m][n].element[2 * half] *= factor[m][half];
+        c[m][n].element[2 * half + 1] *= factor[m][half];
+      }
+    }
+  }
+}
+
 // The state of a warp's softmax, for rows row(m) and row(m) + 8 of its place.
 template <int kM>
 struct Softmax {
@@ -40,9 +55,11 @@ struct Softmax {
     for (int m = 0; m < kM; ++m) shift[m][0] = shift[m][1] = -kInfinity;
   }
 
-  // Scores become weights, exp2(unit (score - shift)).
-  template <int kN, int kOut>
-  __device__ __forceinline__ void add(float unit, Sum (&score)[kM][kN], Sum (&out)[kM][kOut]) {
+  // Raises the shifts where scores exceed them by more than the slack. Sums so far are then to be
+  // multiplied by `factor`, rows that were not raised by 1. The same for all lanes.
+  template <int kN>
+  __device__ __forceinline__ bool raise(float unit, const Sum (&score)[kM][kN],
+                                        float (&factor)[kM][2]) {
     float largest[kM][2];
     bool grows = false;
 #pragma unroll
@@ -65,7 +82,26 @@ struct Softmax {
         }
       }
     }
-    if (__any_sync(0xffffffffu, grows)) rescale(unit, largest, out);
+    grows = __any_sync(0xffffffffu, grows);
+    if (grows) {
+#pragma unroll
+      for (int m = 0; m < kM; ++m) {
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+          factor[m][half] = shift[m][half] == -kInfinity
+                                ? 0.0f
+                                : power_of_two((shift[m][half] - largest[m][half]) * unit);
+          shift[m][half] = largest[m][half];
+          denominator[m][half] *= factor[m][half];
+        }
+      }
+    }
+    return grows;
+  }
+
+  // Scores become weights, exp2(unit (score - shift)).
+  template <int kN>
+  __device__ __forceinline__ void weigh(float unit, Sum (&score)[kM][kN]) {
 #pragma unroll
     for (int m = 0; m < kM; ++m) {
 #pragma unroll
@@ -84,26 +120,22 @@ struct Softmax {
     }
   }
 
- private:
-  template <int kOut>
-  __device__ __forceinline__ void rescale(float unit, const float (&new_shift)[kM][2],
-                                          Sum (&out)[kM][kOut]) {
+  // Sums become means. Calls store(m, half, lse) for each row.
+  template <int kOut, class Store>
+  __device__ __forceinline__ void finish(float unit, Sum (&out)[kM][kOut], const Store& store) {
+    float inverse[kM][2];
 #pragma unroll
     for (int m = 0; m < kM; ++m) {
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
-        const float factor = shift[m][half] == -kInfinity
-                                 ? 0.0f
-                                 : power_of_two((shift[m][half] - new_shift[m][half]) * unit);
-        shift[m][half] = new_shift[m][half];
-        denominator[m][half] *= factor;
-#pragma unroll
-        for (int n = 0; n < kOut; ++n) {
-          out[m][n].element[2 * half] *= factor;
-          out[m][n].element[2 * half + 1] *= factor;
-        }
+        float sum = denominator[m][half];
+        sum += __shfl_xor_sync(0xffffffffu, sum, 1);
+        sum += __shfl_xor_sync(0xffffffffu, sum, 2);
+        inverse[m][half] = sum == 0 ? 0.0f : 1.0f / sum;
+        store(m, half, sum == 0 ? -kInfinity : shift[m][half] * unit * kLn2 + logf(sum));
       }
     }
+    multiply_rows(inverse, out);
   }
 };
 
@@ -202,7 +234,9 @@ __global__ void __launch_bounds__(ForwardShape<kQkDim, kVDim>::kThreads,
     const int key = block * kKeys;
     const bool masked = !all_visible(a, position, last_position, key, key + kKeys);
     finish_scores<kGeneral>(a, options, masked, batch, first, key, place, score);
-    softmax.add(unit, score, out);
+    float factor[kM][2];
+    if (softmax.raise(unit, score, factor)) multiply_rows(factor, out);
+    softmax.weigh(unit, score);
     multiply<kKeys / 16>(SumOperand(score), Operand<VTile, Side::kB, true>(v_tile, 0), out);
 
     if (stages == 2) {
@@ -213,26 +247,12 @@ __global__ void __launch_bounds__(ForwardShape<kQkDim, kVDim>::kThreads,
     }
   }
 
-#pragma unroll
-  for (int m = 0; m < kM; ++m) {
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      float sum = softmax.denominator[m][half];
-      sum += __shfl_xor_sync(0xffffffffu, sum, 1);
-      sum += __shfl_xor_sync(0xffffffffu, sum, 2);
-      const float inverse = sum == 0 ? 0.0f : 1.0f / sum;
-#pragma unroll
-      for (int n = 0; n < kVDim / 8; ++n) {
-        out[m][n].element[2 * half] *= inverse;
-        out[m][n].element[2 * half + 1] *= inverse;
-      }
-      const int query = first + place.row(m) + 8 * half;
-      if (lane % 4 == 0 && query < a.queries) {
-        a.lse[static_cast<std::int64_t>(column) * a.queries + query] =
-            sum == 0 ? -kInfinity : softmax.shift[m][half] * unit * kLn2 + logf(sum);
-      }
+  softmax.finish(unit, out, [&](int m, int half, float lse) {
+    const int query = first + place.row(m) + 8 * half;
+    if (lane % 4 == 0 && query < a.queries) {
+      a.lse[static_cast<std::int64_t>(column) * a.queries + query] = lse;
     }
-  }
+  });
   // The rows of q that this warp alone has read take its rows of out.
   __syncwarp();
   store_sums(out, 1.0f, place, q_tile);

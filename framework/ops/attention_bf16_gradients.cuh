@@ -1,4 +1,4 @@
-// From the f32 sums of the backward kernel to gradients in bf16. Private to framework/ops.
+// From the f32 sums of the backward kernels to gradients in bf16. Private to framework/ops.
 #pragma once
 
 #include "framework/ops/attention_bf16_backward.cuh"
@@ -18,13 +18,30 @@ struct GradientSums {
   bool aligned;
 };
 
-// A block makes kRows rows of one head. kWarps and the order of the sums are the backward kernel's.
-template <int kRows, int kDim, int kWarps>
-__global__ void __launch_bounds__(32 * kWarps)
+// Where the sums c[m][n] of a thread of backward_kernel lie, elements 0 and 1; see Place.
+template <int kRowCount, int kDimension, int kWarps>
+struct TurnsLayout {
+  static constexpr int kRows = kRowCount, kDim = kDimension, kThreads = 32 * kWarps;
+  static constexpr int kColumns = kWarps / 2, kM = kRows / 32, kN = kDim / 8 / kColumns;
+
+  __device__ __forceinline__ static int row(int thread, int m) { return place(thread).row(m); }
+  __device__ __forceinline__ static int column(int thread, int n) {
+    return place(thread).column(n);
+  }
+
+ private:
+  __device__ __forceinline__ static auto place(int thread) {
+    return Place<2, kColumns>(thread, thread / 32 % 2, thread / 64);
+  }
+};
+
+// A block makes kRows rows of one head.
+template <class Layout>
+__global__ void __launch_bounds__(Layout::kThreads)
     gradient_kernel(const __grid_constant__ GradientSums g, const __grid_constant__ Heads to) {
-  constexpr int kThreads = 32 * kWarps, kWarpColumns = kWarps / 2;
-  constexpr int kM = kRows / 32, kN = kDim / 8 / kWarpColumns;
-  using GradientTile = Tile<kRows, kDim>;
+  constexpr int kRows = Layout::kRows, kThreads = Layout::kThreads;
+  constexpr int kM = Layout::kM, kN = Layout::kN;
+  using GradientTile = Tile<kRows, Layout::kDim>;
   extern __shared__ __align__(1024) unsigned char memory[];
   const GradientTile tile{shared_address(memory)};
   const int thread = static_cast<int>(threadIdx.x);
@@ -34,7 +51,7 @@ __global__ void __launch_bounds__(32 * kWarps)
   Sum total[kM][kN];
   if (g.additions == nullptr || g.additions[index] > 0) {
     const float* const first =
-        g.sums + static_cast<std::int64_t>(index) * (kRows * kDim) + 4 * thread;
+        g.sums + static_cast<std::int64_t>(index) * (kRows * Layout::kDim) + 4 * thread;
     for (int part = 0; part < g.parts; ++part) {
       const float* const from = first + part * g.part_size;
 #pragma unroll
@@ -48,8 +65,17 @@ __global__ void __launch_bounds__(32 * kWarps)
       }
     }
   }
-  const int warp = thread / 32;
-  store_sums(total, g.factor, Place<2, kWarpColumns>(thread, warp % 2, warp / 2), tile);
+#pragma unroll
+  for (int m = 0; m < kM; ++m) {
+#pragma unroll
+    for (int n = 0; n < kN; ++n) {
+      const float* const e = total[m][n].element;
+      const int row = Layout::row(thread, m), column = Layout::column(thread, n);
+      const std::uint32_t to = tile.chunk(row, column / 8) + column % 8 * 2;
+      store_shared(to, pack(g.factor * e[0], g.factor * e[1]));
+      store_shared(GradientTile::moved(to, 8, 0), pack(g.factor * e[2], g.factor * e[3]));
+    }
+  }
   __syncthreads();
   const int first_row = block * kRows;
   store_tile<kThreads, kRows, true>(

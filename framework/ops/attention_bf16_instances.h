@@ -29,8 +29,9 @@ inline HeadDims compiled_dims(std::int64_t qk_dim, std::int64_t v_dim) {
   return *found;
 }
 
-// Queries and keys of a block of the backward.
-inline constexpr int kRowBlock = 64;
+// Queries and keys of a block of the backward. Memory for sums over keys is a multiple of
+// kKeyPadding rows, whatever the block.
+inline constexpr int kRowBlock = 64, kHopperBackwardKeys = 128, kKeyPadding = 128;
 constexpr int backward_keys(HeadDims dims) {
   return dims.qk >= 128 && dims.v <= 128 ? 128 : 64;
 }
@@ -47,5 +48,13 @@ void d192_v128_forward(const Arguments& a, bool general);
 void d192_v128_backward(const Arguments& a, bool general);
 void d256_forward(const Arguments& a, bool general);
 void d256_backward(const Arguments& a, bool general);
+
+// For Hopper, without the general code.
+void hopper_d64_forward(const Arguments& a);
+void hopper_d64_backward(const Arguments& a);
+void hopper_d128_forward(const Arguments& a);
+void hopper_d128_backward(const Arguments& a);
+void hopper_d192_v128_forward(const Arguments& a);
+void hopper_d192_v128_backward(const Arguments& a);
 
 }  // namespace polyhead::ops::attention_bf16

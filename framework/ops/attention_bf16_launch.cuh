@@ -62,32 +62,37 @@ inline Schedule schedule_of(int columns, int rows, std::int64_t column_bytes, in
   return {columns, rows, static_cast<int>(std::min<std::int64_t>(sections, columns))};
 }
 
+// `dims`: of a key and a value together.
+template <class Shape>
+Schedule forward_schedule(const Arguments& a, int dims) {
+  const std::int64_t keys_at_once = std::min(a.keys, a.reach_back + Shape::kQueries);
+  return schedule_of(a.batch * a.heads, blocks_of(a.queries, Shape::kQueries),
+                     1 + keys_at_once * 2 * dims / a.heads_per_group, resident_blocks<Shape>(), 1);
+}
+
 template <int kQkDim, int kVDim, bool kGeneral>
 void forward_pass(const Arguments& a) {
   using Shape = ForwardShape<kQkDim, kVDim>;
   constexpr const char* kName = "attention forward";
   const int stages = stages_of<Shape>(kName);
-  const std::int64_t keys_at_once = std::min(a.keys, a.reach_back + Shape::kQueries);
-  const Schedule schedule = schedule_of(a.batch * a.heads, blocks_of(a.queries, Shape::kQueries),
-                                        1 + keys_at_once * 2 * (kQkDim + kVDim) / a.heads_per_group,
-                                        resident_blocks<Shape>(), 1);
+  const Schedule schedule = forward_schedule<Shape>(a, kQkDim + kVDim);
   launch(kName, forward_kernel<kQkDim, kVDim, kGeneral>,
          std::int64_t{schedule.columns} * schedule.rows, Shape::kThreads,
          Shape::shared_bytes(stages), a, schedule, stages);
 }
 
-template <int kRows, int kDim, int kWarps>
+template <class Layout>
 void finish_gradient(const Arguments& a, const GradientSums& sums, const Heads& gradient) {
-  launch("attention backward, gradient", gradient_kernel<kRows, kDim, kWarps>,
-         std::int64_t{a.batch} * sums.heads * sums.blocks, 32 * kWarps, Tile<kRows, kDim>::kBytes,
-         sums, gradient);
+  launch("attention backward, gradient", gradient_kernel<Layout>,
+         std::int64_t{a.batch} * sums.heads * sums.blocks, Layout::kThreads,
+         Tile<Layout::kRows, Layout::kDim>::kBytes, sums, gradient);
 }
 
-template <int kQkDim, int kVDim, bool kGeneral>
-void backward_pass(const Arguments& a) {
-  using Shape = BackwardShape<kQkDim, kVDim>;
-  constexpr const char* kName = "attention backward";
-  const int stages = stages_of<Shape>(kName);
+// Gives sweep(schedule, sums) the memory for its sums, which lie as the layouts say, and makes dq,
+// and of shared keys dk and dv, of them.
+template <class Shape, class DqLayout, class DkLayout, class DvLayout, class Sweep>
+void sum_backward(const Arguments& a, const Sweep& sweep) {
+  constexpr int kQkDim = DqLayout::kDim, kVDim = DvLayout::kDim;
   const int groups = a.heads / a.heads_per_group;
   const int key_blocks = blocks_of(a.keys, Shape::kKeys);
   const int query_blocks = a.padded_queries / Shape::kQueries;
@@ -97,39 +102,51 @@ void backward_pass(const Arguments& a) {
   const auto floats = [](std::int64_t count) {
     return Tensor::empty({count}, DType::kF32, Device::kCuda);
   };
-  Tensor dq = floats(dq_blocks * Shape::kDqSums), dk, dv;
+  const std::int64_t dk_part = part_blocks * Shape::kKeys * kQkDim;
+  const std::int64_t dv_part = part_blocks * Shape::kKeys * kVDim;
+  Tensor dq = floats(dq_blocks * Shape::kQueries * kQkDim), dk, dv;
   Tensor turns = Tensor::zeros({1 + dq_blocks}, DType::kI32, Device::kCuda);
   BackwardSums sums{};
   sums.dq = dq.data<float>();
   sums.ticket = turns.data<std::int32_t>();
   sums.turns = sums.ticket + 1;
   if (a.heads_per_group > 1) {
-    dk = floats(a.heads_per_group * part_blocks * Shape::kDkSums);
-    dv = floats(a.heads_per_group * part_blocks * Shape::kDvSums);
+    const std::int64_t rows =
+        std::int64_t{a.batch} * a.heads * blocks_of(a.keys, kKeyPadding) * kKeyPadding;
+    dk = floats(rows * kQkDim);
+    dv = floats(rows * kVDim);
     sums.dk = dk.data<float>();
     sums.dv = dv.data<float>();
   }
 
   const std::int64_t bytes = std::int64_t{a.queries} * (6 * kQkDim + 2 * kVDim);
-  const Schedule schedule =
-      schedule_of(a.batch * a.heads, key_blocks, bytes, resident_blocks<Shape>(), 2);
-  launch(kName, backward_kernel<kQkDim, kVDim, kGeneral>,
-         std::int64_t{schedule.columns} * schedule.rows, Shape::kThreads,
-         Shape::shared_bytes(stages), a, schedule, sums, stages);
+  sweep(schedule_of(a.batch * a.heads, key_blocks, bytes, resident_blocks<Shape>(), 2), sums);
 
-  finish_gradient<Shape::kQueries, kQkDim, Shape::kWarps>(
+  finish_gradient<DqLayout>(
       a, {sums.dq, sums.turns, 1, 0, a.heads, query_blocks, a.queries, a.scale, a.aligned}, a.dq);
   if (a.heads_per_group > 1) {
-    const auto finish = [&]<int kDim>(const float* parts, float factor, const Heads& gradient) {
-      finish_gradient<Shape::kKeys, kDim, Shape::kWarps>(
-          a,
-          {parts, nullptr, a.heads_per_group, part_blocks * Shape::kKeys * kDim, groups, key_blocks,
-           a.keys, factor, a.aligned},
-          gradient);
-    };
-    finish.template operator()<kQkDim>(sums.dk, a.scale, a.dk);
-    finish.template operator()<kVDim>(sums.dv, 1.0f, a.dv);
+    const int parts = a.heads_per_group;
+    finish_gradient<DkLayout>(
+        a, {sums.dk, nullptr, parts, dk_part, groups, key_blocks, a.keys, a.scale, a.aligned},
+        a.dk);
+    finish_gradient<DvLayout>(
+        a, {sums.dv, nullptr, parts, dv_part, groups, key_blocks, a.keys, 1.0f, a.aligned}, a.dv);
   }
+}
+
+template <int kQkDim, int kVDim, bool kGeneral>
+void backward_pass(const Arguments& a) {
+  using Shape = BackwardShape<kQkDim, kVDim>;
+  constexpr const char* kName = "attention backward";
+  const int stages = stages_of<Shape>(kName);
+  sum_backward<Shape, TurnsLayout<Shape::kQueries, kQkDim, Shape::kWarps>,
+               TurnsLayout<Shape::kKeys, kQkDim, Shape::kWarps>,
+               TurnsLayout<Shape::kKeys, kVDim, Shape::kWarps>>(
+      a, [&](const Schedule& schedule, const BackwardSums& sums) {
+        launch(kName, backward_kernel<kQkDim, kVDim, kGeneral>,
+               std::int64_t{schedule.columns} * schedule.rows, Shape::kThreads,
+               Shape::shared_bytes(stages), a, schedule, sums, stages);
+      });
 }
 
 }  // namespace polyhead::ops::attention_bf16

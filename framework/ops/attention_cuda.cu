@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <cstdlib>
 
 #include "framework/cuda/check.h"
 #include "framework/cuda/context.h"
@@ -51,22 +52,44 @@ Arguments arguments(const HeadView& q, const HeadView& k, const HeadView& v, con
   return a;
 }
 
+// Hopper's own kernels were compiled and the device runs them. POLYHEAD_PORTABLE_ATTENTION in the
+// environment asks for those of sm_80 there too, for tests and comparisons.
+bool uses_hopper_kernels() {
+  static const bool uses = POLYHEAD_HOPPER != 0 &&
+                           cuda::Context::instance().compute_capability() == 90 &&
+                           std::getenv("POLYHEAD_PORTABLE_ATTENTION") == nullptr;
+  return uses;
+}
+
 // The common path takes the largest score before it scales.
 bool is_general(const Arguments& a) {
   return a.softcap > 0 || a.slopes != nullptr || a.document_start != nullptr || !(a.scale > 0) ||
          !a.aligned;
 }
 
-// Calls `run` with the functions of the smallest compiled pair that holds the head dimensions.
+// Calls `run` with functions of Arguments, for the smallest compiled pair that holds the head
+// dimensions.
 template <class Run>
-void choose_instance(std::int64_t qk_dim, std::int64_t v_dim, Run&& run) {
+void choose_instance(const Arguments& a, Run&& run) {
   using namespace attention_bf16;
-  const HeadDims dims = compiled_dims(qk_dim, v_dim);
-  if (dims == HeadDims{64, 64}) return run(d64_forward, d64_backward);
-  if (dims == HeadDims{96, 96}) return run(d96_forward, d96_backward);
-  if (dims == HeadDims{128, 128}) return run(d128_forward, d128_backward);
-  if (dims == HeadDims{192, 128}) return run(d192_v128_forward, d192_v128_backward);
-  run(d256_forward, d256_backward);
+  const HeadDims dims = compiled_dims(a.q.dim, a.v.dim);
+  const bool general = is_general(a);
+  if (uses_hopper_kernels() && !general) {
+    if (dims == HeadDims{64, 64}) return run(hopper_d64_forward, hopper_d64_backward);
+    if (dims == HeadDims{128, 128}) return run(hopper_d128_forward, hopper_d128_backward);
+    if (dims == HeadDims{192, 128}) {
+      return run(hopper_d192_v128_forward, hopper_d192_v128_backward);
+    }
+  }
+  const auto run_portable = [&](auto* forward, auto* backward) {
+    run([&](const Arguments& a) { forward(a, general); },
+        [&](const Arguments& a) { backward(a, general); });
+  };
+  if (dims == HeadDims{64, 64}) return run_portable(d64_forward, d64_backward);
+  if (dims == HeadDims{96, 96}) return run_portable(d96_forward, d96_backward);
+  if (dims == HeadDims{128, 128}) return run_portable(d128_forward, d128_backward);
+  if (dims == HeadDims{192, 128}) return run_portable(d192_v128_forward, d192_v128_backward);
+  run_portable(d256_forward, d256_backward);
 }
 
 // Eight lanes a row and head, also for the rows that fill up the last block.
@@ -132,7 +155,7 @@ void attention_forward<Device::kCuda>(const HeadView& q, const HeadView& k, cons
     return attention_forward_f32(q, k, v, batch, spec, out, lse);
   }
   const Arguments a = arguments(q, k, v, out, lse, batch, spec);
-  choose_instance(q.head_dim, v.head_dim, [&](auto* forward, auto*) { forward(a, is_general(a)); });
+  choose_instance(a, [&](const auto& forward, const auto&) { forward(a); });
 }
 
 template <>
@@ -159,8 +182,7 @@ void attention_backward<Device::kCuda>(const HeadView& dout, const HeadView& q, 
   row_statistics_kernel<<<static_cast<unsigned>(blocks), kStatisticsThreads, 0,
                           cuda::Context::instance().stream()>>>(a);
   cuda::check_launch("attention backward, row statistics");
-  choose_instance(q.head_dim, v.head_dim,
-                  [&](auto*, auto* backward) { backward(a, is_general(a)); });
+  choose_instance(a, [&](const auto&, const auto& backward) { backward(a); });
 }
 
 }  // namespace polyhead::ops::kernel

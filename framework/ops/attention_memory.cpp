@@ -33,8 +33,7 @@ std::int64_t cuda_bf16_bytes(const AttentionExtent& x) {
                        tensor_capacity(query_blocks * kRowBlock * dims.qk, DType::kF32) +
                        tensor_capacity(1 + query_blocks, DType::kI32);
   if (x.heads > x.groups) {
-    const int keys = backward_keys(dims);
-    const std::int64_t rows = x.batch * x.heads * blocks_of(keys) * keys;
+    const std::int64_t rows = x.batch * x.heads * blocks_of(kKeyPadding) * kKeyPadding;
     bytes +=
         tensor_capacity(rows * dims.qk, DType::kF32) + tensor_capacity(rows * dims.v, DType::kF32);
   }

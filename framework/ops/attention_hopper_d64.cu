@@ -1,0 +1,3 @@
+#include "framework/ops/attention_hopper_launch.cuh"
+
+POLYHEAD_HOPPER_ATTENTION_INSTANCE(hopper_d64, 64, 64)
