@@ -82,8 +82,8 @@ void choose_instance(const Arguments& a, Run&& run) {
     }
   }
   const auto run_portable = [&](auto* forward, auto* backward) {
-    run([&](const Arguments& a) { forward(a, general); },
-        [&](const Arguments& a) { backward(a, general); });
+    run([=](const Arguments& arguments) { forward(arguments, general); },
+        [=](const Arguments& arguments) { backward(arguments, general); });
   };
   if (dims == HeadDims{64, 64}) return run_portable(d64_forward, d64_backward);
   if (dims == HeadDims{96, 96}) return run_portable(d96_forward, d96_backward);
