@@ -392,7 +392,7 @@ __global__ void __launch_bounds__(HopperBackwardShape<kQkDim, kVDim>::kThreads, 
   k_tile.store(row_in_block, lane, dk, a.scale);
   v_tile.store(row_in_block, lane, dv, 1.0f);
   publish_shared();
-  synchronize(1 + warp / 4, 128);
+  synchronize(2 + warp / 4, 128);
   if (thread % 128 != 0) return;
   const auto store_keys = [&](const auto& tile, const CUtensorMap& map) {
     for (int dim = 0; dim < tile.kDim; dim += 64) {
