@@ -28,6 +28,25 @@ CodePoint first_code_point(std::string_view text) {
   return {value, bytes};
 }
 
+// How many bytes could begin a code point, which they do not complete; at least 1. `text` does not
+// begin with a code point.
+std::size_t maximal_subpart(std::string_view text) {
+  const auto lead = static_cast<unsigned char>(text[0]);
+  if (lead < 0xC2 || lead > 0xF4) return 1;
+  const std::size_t bytes = lead >= 0xF0 ? 4 : lead >= 0xE0 ? 3 : 2;
+  // The second byte decides on overlong forms, surrogates and what lies above U+10FFFF.
+  unsigned char lowest = lead == 0xE0 ? 0xA0 : lead == 0xF0 ? 0x90 : 0x80;
+  unsigned char highest = lead == 0xED ? 0x9F : lead == 0xF4 ? 0x8F : 0xBF;
+  std::size_t length = 1;
+  for (; length < std::min(bytes, text.size()); ++length) {
+    const auto next = static_cast<unsigned char>(text[length]);
+    if (next < lowest || next > highest) break;
+    lowest = 0x80;
+    highest = 0xBF;
+  }
+  return length;
+}
+
 // str.isspace() of Python, which is what \s matches.
 bool is_space(char32_t c) {
   return (c >= 0x09 && c <= 0x0D) || (c >= 0x1C && c <= 0x20) || c == 0x85 || c == 0xA0 ||
@@ -45,6 +64,17 @@ std::optional<std::size_t> find_invalid_utf8(std::string_view text) {
     at += bytes;
   }
   return std::nullopt;
+}
+
+std::string replace_invalid_utf8(std::string_view text) {
+  std::string mended;
+  while (const auto invalid = find_invalid_utf8(text)) {
+    mended += text.substr(0, *invalid);
+    mended += "\uFFFD";
+    text.remove_prefix(*invalid + maximal_subpart(text.substr(*invalid)));
+  }
+  mended += text;
+  return mended;
 }
 
 std::string_view take_line(std::string_view& text) {

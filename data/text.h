@@ -3,12 +3,17 @@
 
 #include <cstdint>
 #include <optional>
+#include <string>
 #include <string_view>
 
 namespace polyhead {
 
 // Byte offset of the first sequence that is not UTF-8 (surrogates and overlong forms included).
 std::optional<std::size_t> find_invalid_utf8(std::string_view text);
+
+// bytes.decode("utf-8", errors="replace") of Python: U+FFFD in the place of each maximal subpart of
+// an ill-formed sequence, as The Unicode Standard recommends (section 3.9).
+std::string replace_invalid_utf8(std::string_view text);
 
 // Takes the first line off `text`, with its line feed where it has one; text is not empty.
 std::string_view take_line(std::string_view& text);

@@ -30,6 +30,22 @@ TEST(FindInvalidUtf8, FindsTheFirst) {
   EXPECT_EQ(find_invalid_utf8("\xe2\x82\xac\x80"), 3u);  // stray continuation
 }
 
+// As Python 3 decodes them.
+TEST(ReplaceInvalidUtf8, ReplacesMaximalSubparts) {
+  EXPECT_EQ(replace_invalid_utf8(""), "");
+  EXPECT_EQ(replace_invalid_utf8("a\u00a3\U0001F600"), "a\u00a3\U0001F600");
+  EXPECT_EQ(replace_invalid_utf8("ab\xff"), "ab\uFFFD");
+  EXPECT_EQ(replace_invalid_utf8("\xe2\x82"), "\uFFFD");
+  EXPECT_EQ(replace_invalid_utf8("\xe2\x82z"), "\uFFFDz");
+  EXPECT_EQ(replace_invalid_utf8("\xf0\x9f\x98\xff"), "\uFFFD\uFFFD");
+  EXPECT_EQ(replace_invalid_utf8("\xc3\xc3\xa9"), "\uFFFD\u00e9");
+  EXPECT_EQ(replace_invalid_utf8("\xe2\x82\xac\x80x"), "\u20ac\uFFFDx");
+  EXPECT_EQ(replace_invalid_utf8("\xed\xa0\x80"), "\uFFFD\uFFFD\uFFFD");            // surrogate
+  EXPECT_EQ(replace_invalid_utf8("\xe0\x80\xaf"), "\uFFFD\uFFFD\uFFFD");            // overlong
+  EXPECT_EQ(replace_invalid_utf8("\xc0\x80"), "\uFFFD\uFFFD");                      // overlong
+  EXPECT_EQ(replace_invalid_utf8("\xf4\x90\x80\x80"), "\uFFFD\uFFFD\uFFFD\uFFFD");  // too large
+}
+
 TEST(TakeLine, KeepsLineFeeds) {
   std::string_view text = "one\n\nlast";
   EXPECT_EQ(take_line(text), "one\n");
