@@ -64,9 +64,21 @@ if(POLYHEAD_WITH_SENTENCEPIECE)
   find_library(SENTENCEPIECE_LIBRARY sentencepiece)
   find_library(SENTENCEPIECE_TRAIN_LIBRARY sentencepiece_train)
   if(NOT (SENTENCEPIECE_INCLUDE_DIR AND SENTENCEPIECE_LIBRARY AND SENTENCEPIECE_TRAIN_LIBRARY))
-    message(WARNING "sentencepiece not found: polyhead will tokenize by bytes only "
+    message(WARNING "sentencepiece not found: polyhead will not tokenize by sentencepiece models "
                     "(install libsentencepiece-dev)")
     set(POLYHEAD_WITH_SENTENCEPIECE OFF)
+  endif()
+endif()
+if(POLYHEAD_WITH_TOKENIZER_JSON)
+  # Its regular expressions need PCRE2, the normal form of Qwen's tokenizers needs utf8proc.
+  find_path(PCRE2_INCLUDE_DIR pcre2.h)
+  find_library(PCRE2_LIBRARY pcre2-8)
+  find_path(UTF8PROC_INCLUDE_DIR utf8proc.h)
+  find_library(UTF8PROC_LIBRARY utf8proc)
+  if(NOT (PCRE2_INCLUDE_DIR AND PCRE2_LIBRARY AND UTF8PROC_INCLUDE_DIR AND UTF8PROC_LIBRARY))
+    message(WARNING "PCRE2 or utf8proc not found: polyhead will not tokenize by Hugging Face's "
+                    "tokenizer.json (install libpcre2-dev and libutf8proc-dev)")
+    set(POLYHEAD_WITH_TOKENIZER_JSON OFF)
   endif()
 endif()
 find_package(ZLIB)

@@ -11,7 +11,7 @@
 namespace polyhead {
 
 struct DatasetDescription {
-  std::string tokenizer;              // "bytes" or "sentencepiece"
+  std::string tokenizer;              // Tokenizer::kind()
   std::string tokenizer_file;         // relative to the dataset's folder; empty for bytes
   std::string tokenizer_fingerprint;  // Tokenizer::fingerprint()
   std::int64_t vocab_size = 0;

@@ -9,7 +9,7 @@ namespace {
 [[noreturn]] void refuse(const std::string& file) {
   fail(
       "{}: this binary was built without sentencepiece; install libsentencepiece-dev and configure "
-      "with -DPOLYHEAD_WITH_SENTENCEPIECE=ON, or use the tokenizer 'bytes'",
+      "with -DPOLYHEAD_WITH_SENTENCEPIECE=ON, or use the tokenizer 'bytes' or a tokenizer.json",
       file);
 }
 

@@ -31,7 +31,8 @@ SentencePieceTokenizer::SentencePieceTokenizer(const std::filesystem::path& file
   auto processor = std::make_shared<sentencepiece::SentencePieceProcessor>();
   const sentencepiece::util::Status status = processor->LoadFromSerializedProto(model.text());
   require(status.ok() && processor->GetPieceSize() > 0,
-          "{} is not a sentencepiece model ({}); the tokenizer is 'bytes' or a .model file",
+          "{} is not a sentencepiece model ({}); the tokenizer is 'bytes', a .model file or a "
+          "tokenizer.json",
           file.string(), status.ToString());
   require(processor->eos_id() >= 0,
           "{}: the model has no end-of-sentence piece, which ends documents; train one with "

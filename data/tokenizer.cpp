@@ -1,5 +1,7 @@
 #include "data/tokenizer.h"
 
+#include <array>
+
 #include "framework/error.h"
 
 namespace polyhead {
@@ -7,9 +9,19 @@ namespace {
 
 constexpr const char* kBytes = "bytes";
 
-std::variant<ByteTokenizer, SentencePieceTokenizer> make(const std::string& name_or_file) {
+constexpr const char* kTokenizerJson = "tokenizer.json";
+
+std::variant<ByteTokenizer, SentencePieceTokenizer, ByteLevelTokenizer> make(
+    const std::string& name_or_file) {
   if (name_or_file == kBytes) return ByteTokenizer();
-  return SentencePieceTokenizer(name_or_file);
+  const std::filesystem::path file = name_or_file;
+  if (file.filename() == kTokenizerJson) return ByteLevelTokenizer(file);
+  require(
+      file.extension() != ".json",
+      "{}: a tokenizer of Hugging Face must have the name {}, by which other programs find it in "
+      "a checkpoint; rename it",
+      name_or_file, kTokenizerJson);
+  return SentencePieceTokenizer(file);
 }
 
 }  // namespace
@@ -39,7 +51,8 @@ std::int32_t Tokenizer::eod_id() const {
 }
 
 std::string Tokenizer::kind() const {
-  return std::holds_alternative<ByteTokenizer>(tokenizer_) ? kBytes : "sentencepiece";
+  constexpr std::array kKinds = {kBytes, "sentencepiece", "byte_level_bpe"};
+  return kKinds[tokenizer_.index()];
 }
 
 std::string Tokenizer::fingerprint() const {

@@ -1,7 +1,8 @@
-// Text to tokens and back: raw bytes, or a sentencepiece model.
+// Text to tokens and back: raw bytes, a sentencepiece model, or a tokenizer.json of Hugging Face.
 //
-// encode() never adds markers; the end of a document (eod) is a token of its own that no text
-// encodes to. decode() leaves eod out.
+// encode() never adds markers. The end of a document (eod) is a token of its own that no text
+// encodes to, but for a tokenizer.json, which finds its special tokens in the text. decode() leaves
+// eod out.
 #pragma once
 
 #include <cstdint>
@@ -12,6 +13,7 @@
 #include <variant>
 #include <vector>
 
+#include "data/byte_level_tokenizer.h"
 #include "data/byte_tokenizer.h"
 #include "data/sentencepiece_tokenizer.h"
 
@@ -19,7 +21,7 @@ namespace polyhead {
 
 class Tokenizer {
  public:
-  // "bytes", or the file of a sentencepiece model.
+  // "bytes", the file of a sentencepiece model, or a file of the name tokenizer.json.
   explicit Tokenizer(const std::string& name_or_file);
 
   std::vector<std::int32_t> encode(std::string_view text) const;
@@ -28,7 +30,7 @@ class Tokenizer {
 
   std::int64_t vocab_size() const;
   std::int32_t eod_id() const;
-  std::string kind() const;                  // "bytes" or "sentencepiece"
+  std::string kind() const;                  // "bytes", "sentencepiece" or "byte_level_bpe"
   const std::filesystem::path& file() const  // empty for bytes
   {
     return file_;
@@ -38,7 +40,7 @@ class Tokenizer {
 
  private:
   std::filesystem::path file_;
-  std::variant<ByteTokenizer, SentencePieceTokenizer> tokenizer_;
+  std::variant<ByteTokenizer, SentencePieceTokenizer, ByteLevelTokenizer> tokenizer_;
 };
 
 }  // namespace polyhead

@@ -18,7 +18,7 @@ struct Vocabulary {
   std::vector<std::filesystem::path> tokenizer_files;
 };
 
-// tokenizer: "bytes" or a model file; absent: the one that the descriptions name, where there are
+// tokenizer: as Tokenizer takes it; absent: the one that the descriptions name, where there are
 // any. model_vocab_size: absent: the tokenizer's.
 // Throws Error where datasets and tokenizer differ, a named file is missing or was changed, the
 // model has fewer tokens than the tokenizer, or nothing tells the size.

@@ -5,7 +5,7 @@
 #   scripts/check.sh                  release build, tests labelled quick and full
 #   scripts/check.sh --preset debug   the same under AddressSanitizer and UndefinedBehaviorSanitizer
 #   scripts/check.sh --preset tsan    the same under ThreadSanitizer
-#   scripts/check.sh --preset minimal --labels quick   without MPI and sentencepiece
+#   scripts/check.sh --preset minimal --labels quick   without MPI and tokenizers' libraries
 #   scripts/check.sh --labels quick   other tests: quick, full, soak (a regular expression)
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -8,17 +8,18 @@
 # Without root, put the same libraries under a prefix of your own and name it at configure time:
 #
 #   conda   conda create -p ~/polyhead-deps -c conda-forge gxx cmake ninja openmpi libopenblas \
-#             yaml-cpp cli11 nlohmann_json fmt spdlog xsimd xxhash libsentencepiece zlib \
-#             gtest benchmark
+#             yaml-cpp cli11 nlohmann_json fmt spdlog xsimd xxhash libsentencepiece pcre2 \
+#             libutf8proc zlib gtest benchmark
 #   spack   spack install openmpi openblas yaml-cpp cli11 nlohmann-json fmt spdlog xsimd \
-#             xxhash sentencepiece googletest benchmark, and spack view symlink ~/polyhead-deps of them
+#             xxhash sentencepiece pcre2 utf8proc googletest benchmark, and spack view symlink \
+#             ~/polyhead-deps of them
 #   apt     single packages: apt-get download libcli11-dev && dpkg -x libcli11-dev*.deb \
 #             ~/polyhead-deps, whose libraries are under ~/polyhead-deps/usr
 #
 #   cmake --preset release -DCMAKE_PREFIX_PATH=$HOME/polyhead-deps
 #
-# MPI, sentencepiece and zlib may be missing: CMake then names the feature that goes. Another CBLAS
-# than OpenBLAS is chosen by -DBLA_VENDOR=..., such as FLAME for BLIS (libblis-dev).
+# MPI, sentencepiece, PCRE2, utf8proc and zlib may be missing: CMake then names the feature that goes.
+# Another CBLAS than OpenBLAS is chosen by -DBLA_VENDOR=..., such as FLAME for BLIS (libblis-dev).
 set -euo pipefail
 
 packages=(
@@ -27,7 +28,7 @@ packages=(
   libopenblas-dev
   libyaml-cpp-dev libcli11-dev nlohmann-json3-dev libfmt-dev libspdlog-dev
   libxsimd-dev libxxhash-dev zlib1g-dev
-  libsentencepiece-dev # tokenizers
+  libsentencepiece-dev libpcre2-dev libutf8proc-dev # tokenizers
   procps # scripts/launch.sh and the tests look at processes
   libgtest-dev libgmock-dev libbenchmark-dev
 )

@@ -50,8 +50,10 @@ void add_tokenize_command(CLI::App& app, const Communicator& world) {
   command->add_option("--output", options.output, "Prefix of the .bin, .idx and .json to write")
       ->required();
   CLI::Option_group* tokenizer = command->add_option_group("tokenizer");
-  tokenizer->add_option("--tokenizer", arguments->tokenizer,
-                        "'bytes', or the file of a sentencepiece model");
+  tokenizer->add_option(
+      "--tokenizer", arguments->tokenizer,
+      "'bytes', the file of a sentencepiece model, or a tokenizer.json of Hugging "
+      "Face (byte-level BPE: GPT-2, Llama 3, Qwen)");
   CLI::Option* train = tokenizer->add_option(
       "--train-sentencepiece", arguments->train_vocab_size,
       "Train a sentencepiece model with this many pieces on the same text, then use it");
