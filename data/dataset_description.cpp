@@ -3,11 +3,15 @@
 #include <nlohmann/json.hpp>
 
 #include "framework/error.h"
+#include "framework/files/folder.h"
 #include "framework/files/json.h"
+#include "framework/files/json_object.h"
 #include "framework/files/mapped_file.h"
 
 namespace polyhead {
 namespace {
+
+constexpr std::size_t kLargestDescription = std::size_t{1} << 20;
 
 // Lists every key once, for reading and writing alike.
 template <class Description, class Visitor>
@@ -29,23 +33,14 @@ void visit_fields(Description& description, Visitor&& visit) {
 }  // namespace
 
 std::optional<DatasetDescription> read_dataset_description(const std::filesystem::path& path) {
-  if (!std::filesystem::exists(path)) return std::nullopt;
+  if (!file_exists(path)) return std::nullopt;
   const MappedFile file(path);
-  const nlohmann::json json = parse_json(file.text(), path.string());
-  require(json.is_object(), "{}: not a dataset description; tokenize the text again",
-          path.string());
+  const nlohmann::json json =
+      parse_json(file.text(), path.string(), {.bytes = kLargestDescription});
+  const JsonObject fields(json, path.string(), "; tokenize the text again");
   DatasetDescription description;
-  visit_fields(description, [&]<class Value>(const char* key, Value& value) {
-    const auto found = json.find(key);
-    require(found != json.end(), "{}: the key '{}' is missing; tokenize the text again",
-            path.string(), key);
-    try {
-      value = found->template get<Value>();
-    } catch (const nlohmann::json::exception& error) {
-      fail("{}: {}: {}; tokenize the text again", path.string(), key, error.what());
-    }
-  });
-  require(description.eod_id >= 0 && description.eod_id < description.vocab_size,
+  visit_fields(description, [&](const char* key, auto& value) { fields.read(key, value); });
+  require(description.eod_id < description.vocab_size,
           "{}: eod_id {} lies outside the vocabulary of {}; tokenize the text again", path.string(),
           description.eod_id, description.vocab_size);
   return description;

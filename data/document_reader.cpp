@@ -13,6 +13,8 @@ namespace {
 
 using Visitor = std::function<void(std::string_view)>;
 
+constexpr std::size_t kLongestLine = std::size_t{1} << 30;  // of JSON lines
+
 std::vector<std::filesystem::path> files_below(const std::filesystem::path& input) {
   if (!std::filesystem::is_directory(input)) return {input};
   std::vector<std::filesystem::path> files;
@@ -39,7 +41,7 @@ void read_json_lines(const MappedFile& file, const std::string& key, const Visit
     const std::string_view line = without_line_end(take_line(rest));
     if (line.find_first_not_of(" \t") == std::string_view::npos) continue;
     const std::string place = fmt::format("{}:{}", file.path().string(), number);
-    const nlohmann::json json = parse_json(line, place);
+    const nlohmann::json json = parse_json(line, place, {.bytes = kLongestLine});
     const auto text = json.is_object() ? json.find(key) : json.end();
     require(json.is_object() && text != json.end() && text->is_string(),
             "{}: not an object with a string under the key '{}'; choose the key with --json-key",

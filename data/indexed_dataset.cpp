@@ -7,6 +7,7 @@
 #include "framework/comm/hang.h"
 #include "framework/error.h"
 #include "framework/files/content_hash.h"
+#include "framework/files/folder.h"
 
 namespace polyhead {
 
@@ -24,11 +25,11 @@ using indexed_format::kVersionOffset;
 MappedFile open_part(const std::string& prefix, const char* ending) {
   const std::filesystem::path path = prefix + ending;
   for (const std::string_view own : {".bin", ".idx"}) {
-    require(!prefix.ends_with(own) || std::filesystem::exists(path),
+    require(!prefix.ends_with(own) || file_exists(path),
             "{}: a dataset is named without {}; write {}", prefix, own,
             prefix.substr(0, prefix.size() - own.size()));
   }
-  require(std::filesystem::exists(path),
+  require(file_exists(path),
           "{}: no such file; make the dataset with 'polyhead tokenize ... --output {}', or correct "
           "the path",
           path.string(), prefix);

@@ -3,6 +3,7 @@
 #include "data/tokenizer.h"
 #include "framework/error.h"
 #include "framework/files/content_hash.h"
+#include "framework/files/folder.h"
 #include "framework/files/mapped_file.h"
 
 namespace polyhead {
@@ -37,7 +38,7 @@ Vocabulary vocabulary_of(const IndexedDataset& dataset) {
   const auto folder = std::filesystem::path(dataset.prefix()).parent_path();
   // As it stands: "link/.." is not the folder that holds the link.
   const auto file = folder / description.tokenizer_file;
-  require(std::filesystem::exists(file),
+  require(file_exists(file),
           "{}.json names the tokenizer {}, which is not there; put it back or name it with "
           "data.tokenizer",
           dataset.prefix(), file.string());

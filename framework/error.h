@@ -5,6 +5,7 @@
 
 #include <stdexcept>
 #include <string>
+#include <string_view>
 #include <utility>
 
 namespace polyhead {
@@ -33,6 +34,10 @@ template <class... Args>
 void require(bool condition, fmt::format_string<Args...> format, Args&&... args) {
   if (!condition) fail(format, std::forward<Args>(args)...);
 }
+
+// Text from a file for a message: its first `longest` bytes, cut between characters, with a
+// question mark for each control character, which a terminal could obey.
+std::string excerpt(std::string_view text, std::size_t longest = 200);
 
 // "polyhead: error: MESSAGE" on stderr. For the end of the process only: what is thrown is printed
 // there, once.

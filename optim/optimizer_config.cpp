@@ -23,7 +23,9 @@ void check_schedule(const OptimizerConfig& c, Rules& rules) {
     rules.forbid(c.wsd_decay_steps, "wsd_decay_steps",
                  "only schedule wsd reads it; choose wsd, or delete it");
   }
-  if (!c.decay_steps) return;
+  const auto in_range = [](std::int64_t steps) { return 0 <= steps && steps <= kMostSteps; };
+  const bool sums_fit = in_range(c.warmup_steps) && in_range(c.wsd_decay_steps.value_or(0));
+  if (!c.decay_steps || !sums_fit) return;
   rules.require(c.warmup_steps < *c.decay_steps || c.warmup_steps == 0, "warmup_steps",
                 "got {}; must be less than decay_steps ({}), which counts the warm-up in",
                 c.warmup_steps, *c.decay_steps);

@@ -121,7 +121,7 @@ void read_segments(const SafetensorsReader& reader, DType dtype, const Parameter
   for (const Segment& segment : store.segments()) {
     still_working();
     const Parameter& parameter = *segment.parameter;
-    const TensorInfo& info = reader.info(parameter.name);
+    const TensorInfo info = reader.info(parameter.name);
     require(info.shape == parameter.global_shape, "{}: {} has shape {}, this model needs {}",
             reader.file_of(parameter.name).string(), parameter.name, info.shape.to_string(),
             parameter.global_shape.to_string());
@@ -138,12 +138,11 @@ void read_segments(const SafetensorsReader& reader, DType dtype, const Parameter
     }
     take(segment, local);
   }
-  for (const TensorInfo& info : reader.tensors()) {
-    const bool known = std::ranges::any_of(store.segments(), [&](const Segment& segment) {
-      return segment.parameter->name == info.name;
-    });
-    require(known, "{}: {} is not a parameter of this model", reader.file_of(info.name).string(),
-            info.name);
+  for (const std::string& name : reader.names()) {
+    const bool known = std::ranges::any_of(
+        store.segments(), [&](const Segment& segment) { return segment.parameter->name == name; });
+    require(known, "{}: {} is not a parameter of this model", reader.file_of(name).string(),
+            excerpt(name));
   }
 }
 
@@ -193,8 +192,8 @@ TrainerState load_checkpoint(const fs::path& folder, const Communicator& world,
 
 void load_parameters(const fs::path& folder, ParameterStore& store) {
   const std::string masters = state_stem(kMasters);
-  const bool has_masters = fs::exists(folder / (masters + ".safetensors")) ||
-                           fs::exists(folder / (masters + ".safetensors.index.json"));
+  const bool has_masters = file_exists(folder / (masters + ".safetensors")) ||
+                           file_exists(folder / (masters + ".safetensors.index.json"));
   store.zero_values();
   read_segments(
       SafetensorsReader(folder, has_masters ? masters : kModelStem), store.masters().dtype(), store,

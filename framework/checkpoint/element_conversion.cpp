@@ -4,6 +4,7 @@
 
 #include "framework/bf16.h"
 #include "framework/error.h"
+#include "framework/f16.h"
 
 namespace polyhead {
 namespace {
@@ -21,21 +22,31 @@ void convert_all(const std::byte* from, std::byte* to, std::int64_t count, Conve
 }  // namespace
 
 bool converts(DType from, DType to) {
+  const auto is_float = [](DType dtype) { return dtype != DType::kI32 && dtype != DType::kI64; };
+  if (!is_float(from) || !is_float(to)) return false;
+  if (to == DType::kF16) return from == DType::kF16;
   const bool rounds = from == DType::kF32 && to == DType::kBf16;
-  return from != DType::kI32 && to != DType::kI32 && (size_of(from) <= size_of(to) || rounds);
+  return size_of(from) <= size_of(to) || rounds;
 }
 
 void convert_elements(const std::byte* from, DType from_dtype, std::byte* to, DType to_dtype,
                       std::int64_t count) {
+  const auto widened = [](auto value) { return to_float(value); };
   const auto is = [&](DType source, DType target) {
     return from_dtype == source && to_dtype == target;
   };
   if (from_dtype == to_dtype) {
     std::memcpy(to, from, static_cast<std::size_t>(count) * size_of(from_dtype));
   } else if (is(DType::kBf16, DType::kF32)) {
-    convert_all<Bf16, float>(from, to, count, to_float);
+    convert_all<Bf16, float>(from, to, count, widened);
   } else if (is(DType::kBf16, DType::kF64)) {
-    convert_all<Bf16, double>(from, to, count, to_float);
+    convert_all<Bf16, double>(from, to, count, widened);
+  } else if (is(DType::kF16, DType::kF32)) {
+    convert_all<F16, float>(from, to, count, widened);
+  } else if (is(DType::kF16, DType::kF64)) {
+    convert_all<F16, double>(from, to, count, widened);
+  } else if (is(DType::kF16, DType::kBf16)) {
+    convert_all<F16, Bf16>(from, to, count, [](F16 value) { return to_bf16(to_float(value)); });
   } else if (is(DType::kF32, DType::kF64)) {
     convert_all<float, double>(from, to, count, [](float value) { return double{value}; });
   } else if (is(DType::kF32, DType::kBf16)) {

@@ -19,15 +19,35 @@ constexpr std::uint64_t kPrefixBytes = 8;
 constexpr std::uint64_t kMaxHeaderBytes = 100'000'000;
 constexpr std::string_view kMetadataKey = "__metadata__";
 
-struct NamedDType {
-  std::string_view name;
-  DType dtype;
-};
-constexpr std::array<NamedDType, 4> kDTypes{
-    {{"F64", DType::kF64}, {"F32", DType::kF32}, {"BF16", DType::kBf16}, {"I32", DType::kI32}}};
+constexpr int kDepth = 3;  // the header, a tensor's entry, its shape
+
+constexpr auto kTypes = std::to_array<StoredType>({
+    {"F64", 64, DType::kF64},
+    {"F32", 32, DType::kF32},
+    {"F16", 16, DType::kF16},
+    {"BF16", 16, DType::kBf16},
+    {"I64", 64, DType::kI64},
+    {"I32", 32, DType::kI32},
+    {"BOOL", 8, {}},
+    {"U8", 8, {}},
+    {"I8", 8, {}},
+    {"U16", 16, {}},
+    {"I16", 16, {}},
+    {"U32", 32, {}},
+    {"U64", 64, {}},
+    {"C64", 64, {}},
+    {"F8_E4M3", 8, {}},
+    {"F8_E5M2", 8, {}},
+    {"F8_E8M0", 8, {}},
+    {"F8_E4M3FNUZ", 8, {}},
+    {"F8_E5M2FNUZ", 8, {}},
+    {"F6_E2M3", 6, {}},
+    {"F6_E3M2", 6, {}},
+    {"F4", 4, {}},
+});
 
 std::string_view format_name(DType dtype) {
-  return std::ranges::find(kDTypes, dtype, &NamedDType::dtype)->name;
+  return std::ranges::find(kTypes, std::optional(dtype), &StoredType::dtype)->name;
 }
 
 // The entry of one tensor; every error names `where`, the file and the tensor.
@@ -37,14 +57,13 @@ class Entry {
     require(json_.is_object(), "{}: expected an object with dtype, shape and data_offsets", where_);
   }
 
-  DType dtype() const {
+  StoredType type() const {
     const nlohmann::json& value = field("dtype");
     require(value.is_string(), "{}: dtype must be a string", where_);
-    const auto name = value.get<std::string>();
-    const auto* known = std::ranges::find(kDTypes, name, &NamedDType::name);
-    require(known != kDTypes.end(),
-            "{}: dtype {} is not supported; convert the file to F32 or BF16", where_, name);
-    return known->dtype;
+    const auto& name = value.get_ref<const std::string&>();
+    const auto* known = std::ranges::find(kTypes, name, &StoredType::name);
+    require(known != kTypes.end(), "{}: dtype '{}' is none of the format's", where_, excerpt(name));
+    return *known;
   }
 
   Shape shape() const {
@@ -53,22 +72,38 @@ class Entry {
     require(dims.size() <= Shape::kMaxRank, "{}: shape has {} dimensions, at most {} are supported",
             where_, dims.size(), Shape::kMaxRank);
     Shape shape;
-    std::uint64_t product = 1;
+    std::uint64_t product = 1;  // without zeros, so that no part of the shape overflows either
     for (const nlohmann::json& dim : dims) {
       const std::uint64_t size = integer(dim, "shape");
-      require(size == 0 || product <= kMaxElements / size, "{}: the shape's product overflows",
-              where_);
-      product *= size;
+      const std::uint64_t factor = std::max<std::uint64_t>(size, 1);
+      require(product <= kMaxElements / factor, "{}: the shape's product overflows", where_);
+      product *= factor;
       shape.append(static_cast<std::int64_t>(size));
     }
     return shape;
   }
 
-  std::pair<std::uint64_t, std::uint64_t> data_offsets() const {
+  // Of all elements; those of less than a byte must fill whole bytes.
+  std::uint64_t bytes() const {
+    constexpr std::uint64_t kBitsOfByte = 8;
+    const auto elements = static_cast<std::uint64_t>(shape().numel());
+    const std::uint64_t bits = type().bits, odd_bits = elements % kBitsOfByte * bits;
+    require(odd_bits % kBitsOfByte == 0, "{}: {} elements of {} bits do not fill whole bytes",
+            where_, elements, bits);
+    return elements / kBitsOfByte * bits + odd_bits / kBitsOfByte;
+  }
+
+  // Where the data begin, after the check that they end where they must.
+  std::uint64_t begin() const {
     const nlohmann::json& offsets = field("data_offsets");
     require(offsets.is_array() && offsets.size() == 2,
             "{}: data_offsets must be an array [begin, end]", where_);
-    return {integer(offsets[0], "data_offsets"), integer(offsets[1], "data_offsets")};
+    const std::uint64_t begin = integer(offsets[0], "data_offsets");
+    const std::uint64_t end = integer(offsets[1], "data_offsets");
+    require(begin <= end, "{}: data_offsets end at {} before they begin at {}", where_, end, begin);
+    require(end - begin == bytes(), "{}: data_offsets span {} bytes, dtype {} and shape {} need {}",
+            where_, end - begin, type().name, shape().to_string(), bytes());
+    return begin;
   }
 
  private:
@@ -83,7 +118,8 @@ class Entry {
 
   std::uint64_t integer(const nlohmann::json& value, const char* key) const {
     require(value.is_number_unsigned() && value.get<std::uint64_t>() <= kMaxElements,
-            "{}: {} must hold non-negative integers, got {}", where_, key, value.dump());
+            "{}: {} must hold non-negative integers of at most {}, got {}", where_, key,
+            kMaxElements, excerpt(value.dump()));
     return value.get<std::uint64_t>();
   }
 
@@ -121,12 +157,12 @@ void check_tiling(const std::vector<StoredTensor>& tensors, std::uint64_t data_b
   std::uint64_t covered = data_begin;
   for (const StoredTensor& tensor : tensors) {
     require(tensor.begin >= covered, "{}: {} overlaps the tensor before it", source,
-            tensor.info.name);
+            excerpt(tensor.name));
     require(tensor.begin == covered, "{}: {} unused bytes before {}", source,
-            tensor.begin - covered, tensor.info.name);
-    covered += tensor.info.bytes();
+            tensor.begin - covered, excerpt(tensor.name));
+    covered += tensor.bytes;
     require(covered <= file_size, "{}: {} ends at byte {} of {}; the file is truncated", source,
-            tensor.info.name, covered, file_size);
+            excerpt(tensor.name), covered, file_size);
   }
   require(covered == file_size, "{}: {} bytes follow the last tensor; the file was extended",
           source, file_size - covered);
@@ -137,7 +173,8 @@ void check_tiling(const std::vector<StoredTensor>& tensors, std::uint64_t data_b
 std::vector<StoredTensor> parse_safetensors(std::span<const std::byte> file,
                                             const std::string& source) {
   const std::string_view text = header_text(file, source);
-  const nlohmann::json header = parse_json(text, source);
+  const nlohmann::json header =
+      parse_json(text, source, {.depth = kDepth, .bytes = kMaxHeaderBytes});
   const std::uint64_t data_begin = kPrefixBytes + text.size();
   std::vector<StoredTensor> tensors;
   for (const auto& [name, json] : header.items()) {
@@ -145,19 +182,12 @@ std::vector<StoredTensor> parse_safetensors(std::span<const std::byte> file,
       check_metadata(json, source);
       continue;
     }
-    const Entry entry(json, fmt::format("{}: {}", source, name));
-    StoredTensor tensor{{name, entry.dtype(), entry.shape()}, 0};
-    const auto [begin, end] = entry.data_offsets();
-    require(begin <= end, "{}: {}: data_offsets end at {} before they begin at {}", source, name,
-            end, begin);
-    require(end - begin == tensor.info.bytes(),
-            "{}: {}: data_offsets span {} bytes, dtype and shape {} need {}", source, name,
-            end - begin, tensor.info.shape.to_string(), tensor.info.bytes());
-    tensor.begin = data_begin + begin;
-    tensors.push_back(std::move(tensor));
+    const Entry entry(json, fmt::format("{}: {}", source, excerpt(name)));
+    tensors.push_back(
+        {name, entry.type(), entry.shape(), data_begin + entry.begin(), entry.bytes()});
   }
   std::ranges::sort(tensors, {}, [](const StoredTensor& tensor) {
-    return std::tuple(tensor.begin, tensor.info.bytes());
+    return std::tuple(tensor.begin, tensor.bytes);
   });
   check_tiling(tensors, data_begin, file.size(), source);
   return tensors;

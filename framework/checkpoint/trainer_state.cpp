@@ -3,7 +3,9 @@
 #include <nlohmann/json.hpp>
 
 #include "framework/error.h"
+#include "framework/files/folder.h"
 #include "framework/files/json.h"
+#include "framework/files/json_object.h"
 #include "framework/files/mapped_file.h"
 
 namespace polyhead {
@@ -12,46 +14,12 @@ namespace {
 using nlohmann::json;
 
 constexpr const char* kChecksum = "checksum";
+constexpr std::size_t kLargestTrainerState = std::size_t{16} << 20;
 
 std::string checksum_of(const json& document) {
   const std::string text = document.dump();
   return content_hash(std::as_bytes(std::span(text)));
 }
-
-// One object of the document; errors name the file and the key.
-class Fields {
- public:
-  Fields(const json& object, std::string where) : object_(object), where_(std::move(where)) {
-    require(object_.is_object(), "{}: expected an object", where_);
-  }
-
-  template <class T>
-  void read(const char* key, T& value) const {
-    const json& field = at(key);
-    if constexpr (std::is_same_v<T, std::string>) {
-      require(field.is_string(), "{}: {} must be a string", where_, key);
-    } else {
-      require(field.is_number_unsigned() &&
-                  field.get<std::uint64_t>() <=
-                      static_cast<std::uint64_t>(std::numeric_limits<T>::max()),
-              "{}: {} must be a non-negative integer", where_, key);
-    }
-    field.get_to(value);
-  }
-
-  bool has(const char* key) const { return object_.contains(key); }
-  Fields object(const char* key) const { return {at(key), fmt::format("{}: {}", where_, key)}; }
-
-  const json& at(const char* key) const {
-    const auto found = object_.find(key);
-    require(found != object_.end(), "{}: {} is missing", where_, key);
-    return *found;
-  }
-
- private:
-  const json& object_;
-  std::string where_;
-};
 
 json to_json(const Environment& environment) {
   return {{"blas", environment.blas},
@@ -61,7 +29,7 @@ json to_json(const Environment& environment) {
           {"data_parallel_size", environment.data_parallel_size}};
 }
 
-void read(const Fields& fields, Environment& environment) {
+void read(const JsonObject& fields, Environment& environment) {
   fields.read("blas", environment.blas);
   fields.read("threads", environment.threads);
   fields.read("world_size", environment.world_size);
@@ -76,7 +44,7 @@ json to_json(const Parent& parent) {
           {"method", parent.method}};
 }
 
-void read(const Fields& fields, Parent& parent) {
+void read(const JsonObject& fields, Parent& parent) {
   fields.read("path", parent.path);
   fields.read("step", parent.step);
   fields.read("hash", parent.hash);
@@ -87,7 +55,7 @@ json to_json(const FileRecord& file) {
   return {{"name", file.name}, {"bytes", file.bytes}, {"xxh3_128", file.xxh3_128}};
 }
 
-void read(const Fields& fields, FileRecord& file) {
+void read(const JsonObject& fields, FileRecord& file) {
   fields.read("name", file.name);
   fields.read("bytes", file.bytes);
   fields.read("xxh3_128", file.xxh3_128);
@@ -95,7 +63,7 @@ void read(const Fields& fields, FileRecord& file) {
 
 void check_integrity(json& document, const std::string& source) {
   std::string checksum;
-  Fields(document, source).read(kChecksum, checksum);
+  JsonObject(document, source).read(kChecksum, checksum);
   document.erase(kChecksum);
   require(checksum == checksum_of(document),
           "{}: altered since it was written; put the file back, or use another checkpoint", source);
@@ -122,8 +90,8 @@ std::string to_json(const TrainerState& state) {
 }
 
 TrainerState parse_trainer_state(std::string_view text, const std::string& source) {
-  json document = parse_json(text, source);
-  const Fields fields(document, source);
+  json document = parse_json(text, source, {.bytes = kLargestTrainerState});
+  const JsonObject fields(document, source);
   std::int64_t version = 0;
   fields.read("format_version", version);
   require(version == TrainerState::kFormatVersion,
@@ -145,7 +113,10 @@ TrainerState parse_trainer_state(std::string_view text, const std::string& sourc
   const json& files = fields.at("files");
   require(files.is_array(), "{}: files must be an array", source);
   for (const json& file : files) {
-    read(Fields(file, source + ": files"), state.files.emplace_back());
+    FileRecord& record = state.files.emplace_back();
+    read(JsonObject(file, source + ": files"), record);
+    require(stays_below(record.name), "{}: lists '{}', which is outside of the checkpoint", source,
+            excerpt(record.name));
   }
   return state;
 }

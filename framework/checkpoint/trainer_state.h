@@ -48,7 +48,8 @@ struct TrainerState {
 
 // The text of trainer.json. It ends with a hash of itself.
 std::string to_json(const TrainerState& state);
-// Throws Error, naming `source` and the key, for text that is not what to_json wrote.
+// Throws Error, naming `source` and the key, for text that is not what to_json wrote, for more than
+// 16 MiB, and for a file whose name leads out of the checkpoint's folder.
 TrainerState parse_trainer_state(std::string_view text, const std::string& source);
 
 // Reads FOLDER/trainer.json.

@@ -71,6 +71,9 @@ void reduce_in_order(std::span<const void* const> contributions, DType dtype, Re
       return reduce(contributions, reduction, count, static_cast<std::int32_t*>(result));
     case DType::kBf16:
       return reduce(contributions, reduction, count, static_cast<Bf16*>(result));
+    case DType::kF16:
+    case DType::kI64:
+      POLYHEAD_CHECK(false, "no reduction of {}", name_of(dtype));
   }
 }
 

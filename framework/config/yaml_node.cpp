@@ -57,7 +57,7 @@ std::string YamlNode::shown() const {
     case Kind::kScalar:
       break;
   }
-  const std::string start = text.size() > kLongest ? text.substr(0, kLongest) + "..." : text;
+  const std::string start = excerpt(text, kLongest);
   return quoted || text.empty() ? "\"" + start + "\"" : start;
 }
 

@@ -26,6 +26,20 @@ std::vector<std::string_view> split_lines(std::string_view text) {
   return lines;
 }
 
+// Whether the quotation at the start of `text` ends in it.
+bool ends_quotation(std::string_view text) {
+  const char quote = text.front();
+  for (std::size_t i = 1; i < text.size(); ++i) {
+    const bool doubled = quote == '\'' && text.substr(i, 2) == "''";
+    if (doubled || (quote == '"' && text[i] == '\\')) {
+      ++i;
+    } else if (text[i] == quote) {
+      return true;
+    }
+  }
+  return false;
+}
+
 // Thrown out of the parser's callbacks once the problem is recorded.
 struct Refused {};
 
@@ -54,6 +68,10 @@ class TreeBuilder final : public YAML::EventHandler {
     const std::string_view first = rest_of_line(mark).substr(0, 1);
     if (first == "|" || first == ">") {
       refuse(mark, "block text (| and >) is not read; write it on one line");
+    }
+    // The parser takes one that only the end of the file ends for complete.
+    if ((first == "\"" || first == "'") && !ends_quotation(rest_of_line(mark))) {
+      refuse(mark, "the quote does not end on its line; close it");
     }
     if (expects_key()) {
       if (value == "<<") refuse(mark, "merge keys (<<) are not read; write the keys out");
@@ -200,8 +218,10 @@ std::string read_config_text(const std::filesystem::path& path) {
     if (!holds) throw ConfigurationError(fmt::format("{}: {}", path.string(), problem));
   };
   std::error_code error;
-  require_file(std::filesystem::exists(path, error), "no such file");
-  require_file(std::filesystem::is_regular_file(path, error), "not a regular file");
+  const std::filesystem::file_type type = std::filesystem::status(path, error).type();
+  require_file(type != std::filesystem::file_type::not_found, "no such file");
+  require_file(type != std::filesystem::file_type::none, error.message());
+  require_file(type == std::filesystem::file_type::regular, "not a regular file");
   const std::uintmax_t size = std::filesystem::file_size(path, error);
   require_file(!error && size <= kLargestConfig,
                fmt::format("larger than {} bytes; a configuration is not", kLargestConfig));

@@ -16,6 +16,18 @@ namespace polyhead {
 
 namespace fs = std::filesystem;
 
+bool file_exists(const fs::path& path) {
+  std::error_code error;
+  return fs::exists(path, error) || error;
+}
+
+bool stays_below(const std::string& name) {
+  const fs::path path = name;
+  const auto controls = [](char c) { return static_cast<unsigned char>(c) < 0x20; };
+  return !name.empty() && !path.is_absolute() && std::ranges::find(path, "..") == path.end() &&
+         std::ranges::none_of(name, controls);
+}
+
 std::vector<std::string> list_folder(const fs::path& folder) {
   try {
     std::vector<std::string> names;

@@ -7,6 +7,15 @@
 
 namespace polyhead {
 
+// Whether there is a file or folder of this name; a link counts as what it leads to. Where that
+// cannot be told (a loop of links, no permission, a name too long) the answer is yes: to open it
+// then fails with the reason.
+bool file_exists(const std::filesystem::path& path);
+
+// Whether a name that a file gives stays below the folder that it is joined to: not empty, not
+// absolute, without "..", and without control characters, of which a zero would end it early.
+bool stays_below(const std::string& name);
+
 // The names in a folder, sorted.
 std::vector<std::string> list_folder(const std::filesystem::path& folder);
 

@@ -31,7 +31,8 @@ std::span<const std::byte> map(int descriptor, const std::filesystem::path& path
 }  // namespace
 
 MappedFile::MappedFile(std::filesystem::path path) : path_(std::move(path)) {
-  const int descriptor = ::open(path_.c_str(), O_RDONLY | O_CLOEXEC);
+  // Opening a pipe without a writer would wait for one.
+  const int descriptor = ::open(path_.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   require(descriptor >= 0, "cannot open {}: {}", path_.string(), std::strerror(errno));
   try {
     bytes_ = map(descriptor, path_);

@@ -9,15 +9,29 @@
 #include <cstdlib>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "framework/comm/launcher.h"
 #include "framework/error.h"
 #include "framework/files/durable_file.h"
+#include "framework/files/json.h"
 
 namespace polyhead {
 namespace {
 
 constexpr const char* kFile = "log.jsonl";
+
+// Of a line of the log; nothing for a line that a crash cut off.
+std::optional<std::int64_t> step_of(const std::string& line, const std::string& source) {
+  try {
+    const nlohmann::json record = parse_json(line, source);
+    const bool has_step = record.is_object() && record.contains("step");
+    if (!has_step || !record["step"].is_number_integer()) return std::nullopt;
+    return record["step"].get<std::int64_t>();
+  } catch (const Error&) {
+    return std::nullopt;
+  }
+}
 
 // Rewrites the log without the lines behind `restored_step`.
 void keep_up_to(const std::filesystem::path& path, std::int64_t restored_step) {
@@ -25,11 +39,8 @@ void keep_up_to(const std::filesystem::path& path, std::int64_t restored_step) {
   if (!in) return;
   std::string kept;
   for (std::string line; std::getline(in, line);) {
-    const nlohmann::json record = nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false);
-    if (!record.is_object() || !record.contains("step") || !record["step"].is_number_integer()) {
-      continue;
-    }
-    if (record["step"].get<std::int64_t>() <= restored_step) kept += line + "\n";
+    const std::optional<std::int64_t> step = step_of(line, path.string());
+    if (step && *step <= restored_step) kept += line + "\n";
   }
   in.close();
   replace_durably(path, kept);

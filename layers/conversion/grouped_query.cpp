@@ -72,6 +72,9 @@ Tensor pool_key_values(const std::string& name, const Tensor& source,
   if (source.dtype() == DType::kBf16) {
     return converted(pool_key_values(name, converted(source, DType::kF32), pooling), DType::kBf16);
   }
+  require(source.dtype() == DType::kF32 || source.dtype() == DType::kF64,
+          "{} holds {}; keys and values are pooled in f32, f64 or bf16", name,
+          name_of(source.dtype()));
   if (pooling.method == PoolingMethod::kRandom) return drawn(name, shape, source.dtype(), pooling);
   Tensor target = Tensor::empty_like(source, shape);
   const std::int64_t members = pooling.source_groups / pooling.target_groups;

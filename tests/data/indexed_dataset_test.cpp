@@ -172,11 +172,11 @@ TEST(IndexedDataset, RefusesAForeignDescription) {
   write_file(prefix + ".json", "{");
   expect_refused("not valid JSON");
   write_file(prefix + ".json", "[]");
-  expect_refused("not a dataset description");
+  expect_refused("expected an object; tokenize the text again");
   write_file(prefix + ".json", "{\"tokenizer\": 3}");
-  expect_refused("tokenizer: ");
+  expect_refused("tokenizer must be a string; tokenize the text again");
   write_file(prefix + ".json", "{}");
-  expect_refused("the key 'tokenizer' is missing");
+  expect_refused("tokenizer is missing; tokenize the text again");
 }
 
 TEST(IndexedDataset, FingerprintFollowsTheContent) {

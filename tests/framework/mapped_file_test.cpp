@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 
 #include <csignal>
 #include <filesystem>
@@ -33,6 +34,25 @@ TEST(MappedFile, HoldsTheBytesOfTheFile) {
   EXPECT_THAT(error_of([&] { MappedFile absent(folder / "absent"); }), HasSubstr("absent"));
   EXPECT_THAT(error_of([&] { MappedFile directory(folder.path()); }),
               HasSubstr("not a regular file"));
+}
+
+// A file of a folder that was unpacked somewhere may be anything.
+TEST(MappedFile, RefusesWhatIsNoFile) {
+  const TemporaryFolder folder;
+  const auto error = [&](const char* name) {
+    return error_of([&] { MappedFile file(folder / name); });
+  };
+  ASSERT_EQ(::mkfifo((folder / "pipe").c_str(), 0600), 0);
+  EXPECT_THAT(error("pipe"), HasSubstr("pipe is not a regular file"));
+  std::filesystem::create_symlink("/dev/zero", folder / "device");
+  EXPECT_THAT(error("device"), HasSubstr("device is not a regular file"));
+  std::filesystem::create_symlink(".", folder / "link");
+  EXPECT_THAT(error("link"), HasSubstr("link is not a regular file"));
+  std::filesystem::create_symlink("nowhere", folder / "dangling");
+  EXPECT_THAT(error("dangling"), HasSubstr("dangling: No such file"));
+  std::filesystem::create_symlink("loop", folder / "loop");
+  EXPECT_THAT(error("loop"), HasSubstr("loop: Too many levels of symbolic links"));
+  EXPECT_THAT(error(std::string(300, 'x').c_str()), HasSubstr("xx: File name too long"));
 }
 
 TEST(MappedFileDeathTest, NamesAFileThatShrankWhileItWasRead) {

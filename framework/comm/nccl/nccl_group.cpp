@@ -26,10 +26,14 @@ ncclDataType_t type_of(DType dtype) {
       return ncclFloat64;
     case DType::kF32:
       return ncclFloat32;
+    case DType::kF16:
+      return ncclFloat16;
     case DType::kBf16:
       return ncclBfloat16;
     case DType::kI32:
       return ncclInt32;
+    case DType::kI64:
+      return ncclInt64;
   }
   return ncclInt8;
 }
