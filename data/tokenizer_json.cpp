@@ -252,9 +252,7 @@ void read_added_tokens(const json& tokens, const std::string& place,
 }  // namespace
 
 TokenizerDescription read_tokenizer_json(std::string_view text, const std::string& file) {
-  require(text.size() <= kLargestFile, "{}: {} bytes are too many for a tokenizer.json; at most {}",
-          file, text.size(), kLargestFile);
-  const json document = parse_json(text, file);
+  const json document = parse_json(text, file, {.bytes = kLargestFile});
   const Section root(document, file);
   const auto place = [&](const char* key) { return file + ": " + key; };
   root.allow_only({"version", "truncation", "padding", "added_tokens", "normalizer",
