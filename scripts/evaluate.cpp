@@ -72,11 +72,12 @@ void add_evaluate_command(CLI::App& app, const Communicator& world) {
   command->add_option("--stride", arguments->options.stride,
                       "Tokens between windows (default: half the context; the context: disjoint, "
                       "which skips tokens and so gives no bits per byte)");
-  command->add_option("--tp", arguments->options.tensor_parallel_size, "Tensor-parallel ranks");
-  command->add_option("--device", arguments->options.device, "Where to compute")
+  command->add_option("--tp", arguments->options.inference.tensor_parallel_size,
+                      "Tensor-parallel ranks");
+  command->add_option("--device", arguments->options.inference.device, "Where to compute")
       ->transform(CLI::CheckedTransformer(values_by_name<DeviceChoice>()));
   command
-      ->add_option("--precision", arguments->options.precision,
+      ->add_option("--precision", arguments->options.inference.precision,
                    "In what to compute; auto: bf16 on CUDA")
       ->transform(CLI::CheckedTransformer(values_by_name<Precision>()));
   command->add_option("--out", arguments->out, "Write OUT.md and OUT.json too");

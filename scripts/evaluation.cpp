@@ -3,21 +3,14 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
-#include <limits>
 #include <numeric>
 #include <span>
 #include <vector>
 
 #include "data/perplexity.h"
-#include "framework/checkpoint/checkpoint.h"
 #include "framework/error.h"
-#include "framework/ops/matmul.h"
-#include "framework/parameters/parameter_store.h"
 #include "layers/kv_cache.h"
-#include "layers/model.h"
 #include "layers/parameter_shapes.h"
-#include "scripts/compute.h"
-#include "scripts/rank_layout.h"
 
 namespace polyhead {
 namespace {
@@ -186,39 +179,18 @@ CheckpointEvaluation evaluate_checkpoint(const std::filesystem::path& checkpoint
                                          const IndexedDataset& dataset,
                                          const EvaluationOptions& options,
                                          const Communicator& world) {
-  require(options.tensor_parallel_size >= 1 && world.size() % options.tensor_parallel_size == 0,
-          "--tp {}: must divide the number of ranks ({})", options.tensor_parallel_size,
-          world.size());
-  const std::filesystem::path folder = resolve_checkpoint(checkpoint);
-  TrainerState state;
-  run_on_all_ranks(world, [&] { state = read_trainer_state(folder); });
-  const TrainConfig config =
-      parse_resolved_config(state.config, (folder / "trainer.json").string() + ": config");
-  require_same_tokenizer(checkpoint.string(), state.tokenizer_fingerprint, dataset);
-  require(model_rule_violations(config.model, options.tensor_parallel_size).empty(),
-          "--tp {}: {} cannot be split over so many ranks; use a smaller number",
-          options.tensor_parallel_size, checkpoint.string());
+  ModelSource source;
+  run_on_all_ranks(world, [&] { source = open_model_source(checkpoint); });
+  require_same_tokenizer(checkpoint.string(), source.tokenizer_fingerprint, dataset);
 
-  const Compute compute = choose_compute(options.device, options.precision, "--device");
-  if (compute.device != Device::kCpu) world.connect_devices();
-  // The same perplexity in every run is worth more than the fastest products.
-  ops::set_matmul_measuring(compute.device, false);
-  const RankLayout layout(world, options.tensor_parallel_size);
-  TensorParallel parallel(*layout.tensor, /*sequence_parallel=*/false);
   CheckpointEvaluation evaluation;
   evaluation.checkpoint = checkpoint.string();
-  evaluation.variant = attention_variant(config.model);
-  evaluation.step = state.step;
-  evaluation.parameters = count_parameters(parameter_shapes(config.model, 1));
+  evaluation.variant = attention_variant(source.model);
+  evaluation.step = source.step;
+  evaluation.parameters = count_parameters(parameter_shapes(source.model, 1));
   evaluation.kv_cache_bytes_per_token =
-      kv_cache_bytes_per_token(config.model, 1, kBytesPerCacheElement);
-  evaluation.context = options.context.value_or(config.data.sequence_length);
-  const std::int64_t most_positions = config.model.position_embedding == PositionEmbedding::kLearned
-                                          ? *config.model.max_position_embeddings
-                                          : std::numeric_limits<std::int32_t>::max();
-  require(1 <= evaluation.context && evaluation.context <= most_positions,
-          "--context {}: must lie between 1 and the {} positions that {} has", evaluation.context,
-          most_positions, checkpoint.string());
+      kv_cache_bytes_per_token(source.model, 1, kBytesPerCacheElement);
+  evaluation.context = options.context.value_or(source.sequence_length);
   const bool rolling = options.method == WindowMethod::kRolling;
   require(!rolling || !options.stride,
           "--stride {}: rolling windows follow each other without a gap; leave it out",
@@ -229,15 +201,13 @@ CheckpointEvaluation evaluate_checkpoint(const std::filesystem::path& checkpoint
           "--stride {}: must lie between 1 and the context ({})", evaluation.stride,
           evaluation.context);
 
-  Model model(config.model, evaluation.context, parallel, compute.dtype, Recompute::kNone,
-              compute.device);
-  ParameterStore store(model.parameters(), compute.dtype, compute.device);
-  load_checkpoint(folder, world, store, {});
+  const InferenceModel inference(source, evaluation.context, options.inference, world);
   const std::vector<TextWindow> windows =
       windows_of(dataset, options.method, evaluation.context, evaluation.stride);
   const auto begin = std::chrono::steady_clock::now();
   const Tensor sums = score_windows(
-      Scorer(model, compute.device, dataset, config.model.vocab_size.value()), windows, layout);
+      Scorer(inference.model(), inference.device(), dataset, source.model.vocab_size.value()),
+      windows, inference.layout());
   const double seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   std::int64_t inputs = 0;

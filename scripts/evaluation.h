@@ -16,7 +16,7 @@
 #include "data/evaluation_windows.h"
 #include "data/indexed_dataset.h"
 #include "framework/comm/communicator.h"
-#include "scripts/train_config.h"
+#include "scripts/inference_model.h"
 
 namespace polyhead {
 
@@ -24,9 +24,7 @@ struct EvaluationOptions {
   WindowMethod method = WindowMethod::kStrided;
   std::optional<std::int64_t> context;  // absent: the sequence length of training
   std::optional<std::int64_t> stride;   // absent: half the context; kRolling takes none
-  int tensor_parallel_size = 1;
-  DeviceChoice device = DeviceChoice::kAuto;
-  Precision precision = Precision::kAuto;
+  InferenceOptions inference;
 };
 
 struct CheckpointEvaluation {

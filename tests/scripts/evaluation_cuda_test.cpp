@@ -22,11 +22,11 @@ TEST_P(EvaluationOnCuda, AgreesWithTheCpu) {
   });
   const IndexedDataset text(run.config.data.validation.front().path);
   const auto loss_on = [&](DeviceChoice device, Precision precision, const Communicator& world) {
-    const EvaluationOptions options{.context = 7,
-                                    .stride = 3,
-                                    .tensor_parallel_size = world.size(),
-                                    .device = device,
-                                    .precision = precision};
+    const EvaluationOptions options{
+        .context = 7,
+        .stride = 3,
+        .inference = {
+            .tensor_parallel_size = world.size(), .device = device, .precision = precision}};
     return evaluate_checkpoint(run.checkpoint(5), text, options, world).loss;
   };
   const auto solo = make_solo_communicator();

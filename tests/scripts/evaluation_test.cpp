@@ -25,11 +25,12 @@ constexpr WindowMethod kMethods[] = {WindowMethod::kStrided, WindowMethod::kHfSt
                                      WindowMethod::kRolling, WindowMethod::kMegatron};
 
 EvaluationOptions options_of(WindowMethod method, int tensor_parallel_size = 1) {
-  EvaluationOptions options{.method = method,
-                            .context = kContext,
-                            .stride = kStride,
-                            .tensor_parallel_size = tensor_parallel_size,
-                            .device = DeviceChoice::kCpu};  // also where there is a GPU
+  EvaluationOptions options{
+      .method = method,
+      .context = kContext,
+      .stride = kStride,
+      // The CPU also where there is a GPU.
+      .inference = {.tensor_parallel_size = tensor_parallel_size, .device = DeviceChoice::kCpu}};
   if (method == WindowMethod::kRolling) options.stride.reset();
   return options;
 }
