@@ -10,8 +10,8 @@
 #   scripts/gpu_check.sh --build FOLDER       build there; default build/cuda
 #   scripts/gpu_check.sh --list               build, and name the checks of the part
 #
-# A new build folder is configured for this machine's GPU alone. Ranks of the tests under mpirun share
-# the GPU. Exits with 1 where no device is visible, where a check fails or is skipped, and where the
+# A new build folder is configured for this machine's GPU alone. Ranks of the tests under mpirun have a
+# GPU each where there are four, and share what there is otherwise. Exits with 1 where no device is visible, where a check fails or is skipped, and where the
 # sanitizer finds something.
 set -euo pipefail
 
@@ -122,6 +122,11 @@ for tool in memcheck racecheck; do
     fi
   done
 done
+
+# One host to NCCL: it then connects them as it does in training, not by sockets.
+if [ "$(nvidia-smi -L | wc -l)" -ge 4 ]; then
+  export NCCL_HOSTID=${NCCL_HOSTID:-$(hostname)}
+fi
 
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT

@@ -354,7 +354,7 @@ __global__ void __launch_bounds__(HopperBackwardShape<kQkDim, kVDim>::kThreads, 
     DqSums dq;
     begin_dq(step, dq);
     wait_for_products<1>(dv, dk);
-    if (lane == 0) queries.empty(step).arrive();
+    queries.release(step);
     constexpr bool kAhead = Shape::kScoresAhead && has_next;
     if constexpr (kAhead) begin_scores(step + 1, 0, ahead);
     add_dq(step, dq, integral_constant < int, kAhead ? 1 : 0 > {});

@@ -118,9 +118,7 @@ __global__ void __launch_bounds__(HopperForwardShape<kQkDim, kVDim>::kThreads,
   Sum score[1][kKeys / 8], out[1][kVDim / 8];
   Fragment weights[kKeys / 16];
 
-  const auto release = [&](const auto& ring, int use) {
-    if (lane == 0) ring.empty(use).arrive();
-  };
+  const auto release = [&](const auto& ring, int use) { ring.release(use); };
   const auto pass = [&](int use) {
     k_ring.wait_full(use);
     release(k_ring, use);
