@@ -125,7 +125,7 @@ __global__ void __launch_bounds__(HopperBackwardShape<kQkDim, kVDim>::kThreads, 
   const int thread = static_cast<int>(threadIdx.x);
   int* const ticket = reinterpret_cast<int*>(memory);
   if (thread == 0) {
-    queries.initialize(kReaders);
+    queries.initialize(kReaderThreads);
     keys_full.initialize(1);
     turn_came.initialize(1);
     turn_used.initialize(kReaderThreads);
@@ -354,7 +354,7 @@ __global__ void __launch_bounds__(HopperBackwardShape<kQkDim, kVDim>::kThreads, 
     DqSums dq;
     begin_dq(step, dq);
     wait_for_products<1>(dv, dk);
-    queries.release(step);
+    queries.empty(step).arrive();  // each thread for what it has read itself, the statistics
     constexpr bool kAhead = Shape::kScoresAhead && has_next;
     if constexpr (kAhead) begin_scores(step + 1, 0, ahead);
     add_dq(step, dq, integral_constant < int, kAhead ? 1 : 0 > {});

@@ -32,7 +32,7 @@ struct Ring {
     if (use >= kStages) empty(use).wait(use / kStages - 1);
   }
   __device__ __forceinline__ void wait_full(int use) const { full(use).wait(use / kStages); }
-  // A reader is a warp, all of whose lanes are done with the stage.
+  // Where the readers are warps: all lanes of this one are done with the stage.
   __device__ __forceinline__ void release(int use) const {
     __syncwarp();
     if (threadIdx.x % 32 == 0) empty(use).arrive();

@@ -232,7 +232,7 @@ TEST(AttentionCuda, SumsOverBlocksInTurns) {
 }
 
 TEST(AttentionCuda, GivesTheSameBitsTwice) {
-  for (const auto [qk_dim, v_dim] : {std::pair{64, 64}, {128, 128}, {192, 128}}) {
+  for (const auto& [qk_dim, v_dim] : {std::pair{64, 64}, {128, 128}, {192, 128}}) {
     for (const std::int64_t groups : {1, 2}) {
       expect_same_bits_twice(exact_problem({.batch = 2,
                                             .queries = 533,
