@@ -5,6 +5,7 @@
 #include "data/indexed_dataset.h"
 #include "framework/error.h"
 #include "framework/files/content_hash.h"
+#include "framework/files/folder.h"
 #include "framework/files/mapped_file.h"
 
 namespace polyhead {
@@ -18,7 +19,9 @@ std::vector<std::byte> text_sizes_file(std::span<const TextSize> sizes) {
 
 std::optional<std::vector<TextSize>> read_text_sizes(const IndexedDataset& dataset) {
   if (!dataset.description() || dataset.description()->sizes_xxh3.empty()) return std::nullopt;
-  const MappedFile file(dataset.prefix() + ".sizes");
+  const std::string path = dataset.prefix() + ".sizes";
+  if (!file_exists(path)) return std::nullopt;
+  const MappedFile file(path);
   const auto documents = static_cast<std::size_t>(dataset.document_count());
   require(file.bytes().size() == documents * sizeof(TextSize) &&
               content_hash(file.bytes()) == dataset.description()->sizes_xxh3,

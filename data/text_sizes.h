@@ -21,8 +21,8 @@ struct TextSize {
 
 std::vector<std::byte> text_sizes_file(std::span<const TextSize> sizes);
 
-// One per document; empty where PREFIX.json records none. Throws Error, naming the file, where it
-// is missing or was changed.
+// One per document; empty where there is no file or PREFIX.json records none. Throws Error, naming
+// the file, where it was changed.
 std::optional<std::vector<TextSize>> read_text_sizes(const IndexedDataset& dataset);
 
 }  // namespace polyhead

@@ -100,7 +100,7 @@ TEST(Tokenize, DetokenizesAfterItHasCounted) {
   EXPECT_EQ(tidy.detokenizer, "wikitext");
   EXPECT_EQ(tidy.text_xxh3, plain.text_xxh3);
   EXPECT_EQ(tidy.bytes, static_cast<std::int64_t>(page.size()) + 5);
-  EXPECT_EQ(tidy.words, 15 + 1);  // two are empty, at the ends
+  EXPECT_EQ(tidy.words, 15 + 1);                  // two are empty, at the ends
   EXPECT_EQ(tidy.space_separated_words, 15 + 1);  // two are the ends of lines
 
   const IndexedDataset dataset(options.output);
@@ -136,8 +136,7 @@ TEST(Tokenize, RecordsTheSizesOfDocuments) {
   EXPECT_THAT(error_of([&] { read_text_sizes(IndexedDataset(options.output)); }),
               HasSubstr("out.sizes: is not the file that was written with"));
   std::filesystem::remove(folder / "out.sizes");
-  EXPECT_THAT(error_of([&] { read_text_sizes(IndexedDataset(options.output)); }),
-              HasSubstr("out.sizes"));
+  EXPECT_FALSE(read_text_sizes(IndexedDataset(options.output)));
 }
 
 TEST(Tokenize, ReadsDescriptionsOfOlderDatasets) {
