@@ -27,9 +27,17 @@ std::optional<std::vector<TextSize>> read_text_sizes(const IndexedDataset& datas
               content_hash(file.bytes()) == dataset.description()->sizes_xxh3,
           "{}: is not the file that was written with {}.json; put the old one back or tokenize the "
           "text again",
-          file.path().string(), dataset.prefix());
+          path, dataset.prefix());
   std::vector<TextSize> sizes(documents);
   std::memcpy(sizes.data(), file.bytes().data(), file.bytes().size());
+  const DatasetDescription& whole = *dataset.description();
+  for (std::size_t i = 0; i < documents; ++i) {
+    const TextSize& size = sizes[i];
+    require(
+        0 < size.bytes && size.bytes <= whole.bytes && 0 < size.words && size.words <= whole.words,
+        "{}: document {} has {} bytes and {} words of {} and {}; tokenize the text again", path, i,
+        size.bytes, size.words, whole.bytes, whole.words);
+  }
   return sizes;
 }
 

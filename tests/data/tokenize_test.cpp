@@ -5,6 +5,7 @@
 
 #include "data/indexed_dataset.h"
 #include "data/text_sizes.h"
+#include "framework/files/content_hash.h"
 #include "tests/support/temporary_folder.h"
 
 namespace polyhead {
@@ -135,6 +136,15 @@ TEST(Tokenize, RecordsTheSizesOfDocuments) {
   write_file(folder / "out.sizes", std::string(32, '\1'));
   EXPECT_THAT(error_of([&] { read_text_sizes(IndexedDataset(options.output)); }),
               HasSubstr("out.sizes: is not the file that was written with"));
+  // Even with a hash to match.
+  std::string json = read_file(folder / "out.json");
+  const std::string recorded = description.sizes_xxh3, forged(32, '\xff');
+  json.replace(json.find(recorded), recorded.size(),
+               content_hash(std::as_bytes(std::span(forged))));
+  write_file(folder / "out.json", json);
+  write_file(folder / "out.sizes", forged);
+  EXPECT_THAT(error_of([&] { read_text_sizes(IndexedDataset(options.output)); }),
+              HasSubstr("out.sizes: document 0 has -1 bytes"));
   std::filesystem::remove(folder / "out.sizes");
   EXPECT_FALSE(read_text_sizes(IndexedDataset(options.output)));
 }
