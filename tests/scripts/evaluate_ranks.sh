@@ -82,6 +82,20 @@ lambada 1 1
 lambada 2 2
 lambada 4 2
 
+refused() { # MESSAGE ARGUMENTS
+  local message=$1
+  shift
+  if "$polyhead" evaluate "$@" > stdout 2> stderr; then failed "evaluate $* was accepted"; fi
+  grep -qF -- "$message" stderr || failed "evaluate $* does not say '$message'"
+}
+refused '--data is missing' run
+refused '--data was given 2 times for 1 checkpoints' run --data text --data text
+refused '--text is missing' run --task lambada
+refused '--data: is no option of --task lambada' run --task lambada --data text --text passages.jsonl
+refused '--tokenizer: is no option of --task perplexity' run --data text --tokenizer bytes
+"$polyhead" tokenize passages.jsonl --output other --tokenizer bytes > /dev/null
+refused 'are different texts' run run --data text --data other
+
 # Every rank fails in the same way; it is told once.
 if "$launch" --oversubscribe -n 3 "$polyhead" evaluate run --data text --tp 2 > stdout 2> stderr; then
   failed "--tp 2 on 3 ranks was accepted"
