@@ -26,8 +26,18 @@ void visit_fields(Description& description, Visitor&& visit) {
   visit("tokens", description.tokens);
   visit("bytes", description.bytes);
   visit("words", description.words);
+  visit("space_separated_words", description.space_separated_words);
+  visit("detokenizer", description.detokenizer);
+  visit("text_xxh3", description.text_xxh3);
   visit("bin_xxh3", description.bin_xxh3);
   visit("idx_xxh3", description.idx_xxh3);
+  visit("sizes_xxh3", description.sizes_xxh3);
+}
+
+// Datasets made before these were recorded stay good.
+bool may_be_missing(std::string_view key) {
+  return key == "space_separated_words" || key == "detokenizer" || key == "text_xxh3" ||
+         key == "sizes_xxh3";
 }
 
 }  // namespace
@@ -39,7 +49,9 @@ std::optional<DatasetDescription> read_dataset_description(const std::filesystem
       parse_json(file.text(), path.string(), {.bytes = kLargestDescription});
   const JsonObject fields(json, path.string(), "; tokenize the text again");
   DatasetDescription description;
-  visit_fields(description, [&](const char* key, auto& value) { fields.read(key, value); });
+  visit_fields(description, [&](const char* key, auto& value) {
+    if (fields.has(key) || !may_be_missing(key)) fields.read(key, value);
+  });
   require(description.eod_id < description.vocab_size,
           "{}: eod_id {} lies outside the vocabulary of {}; tokenize the text again", path.string(),
           description.eod_id, description.vocab_size);

@@ -18,11 +18,17 @@ struct DatasetDescription {
   std::int32_t eod_id = 0;
   bool append_eod = true;  // each document ends with eod_id
   std::int64_t documents = 0;
-  std::int64_t tokens = 0;    // eod included
-  std::int64_t bytes = 0;     // of the original text, in UTF-8
-  std::int64_t words = 0;     // of the original text, as count_words() counts them
-  std::string bin_xxh3 = {};  // hash of the whole .bin, and of the whole .idx
+  std::int64_t tokens = 0;  // eod included
+  // Of the original text, before any detokenizer: UTF-8, and words as count_words() and
+  // count_space_separated() count them in each document.
+  std::int64_t bytes = 0;
+  std::int64_t words = 0;
+  std::int64_t space_separated_words = 0;  // 0: not recorded
+  std::string detokenizer = {};            // "wikitext"; empty: the text as it stands
+  std::string text_xxh3 = {};              // hash of the original documents; empty: not recorded
+  std::string bin_xxh3 = {};               // hash of the whole .bin, and of the whole .idx
   std::string idx_xxh3 = {};
+  std::string sizes_xxh3 = {};  // of PREFIX.sizes (data/text_sizes.h); empty: there is none
 };
 
 // Empty where there is no file; throws Error, naming file and key, for one that is not ours.

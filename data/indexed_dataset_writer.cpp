@@ -53,7 +53,7 @@ IndexedDatasetWriter::IndexedDatasetWriter(const std::string& prefix, std::int64
 
 IndexedDatasetWriter::~IndexedDatasetWriter() {
   std::error_code ignored;
-  for (const char* extension : {".bin", ".idx", ".json"}) {
+  for (const char* extension : {".bin", ".idx", ".json", ".sizes"}) {
     std::filesystem::remove(partial(prefix_ + extension), ignored);
   }
 }
@@ -100,7 +100,10 @@ std::string IndexedDatasetWriter::write_index(const std::string& path) const {
   return file.hash();
 }
 
-DatasetDescription IndexedDatasetWriter::finish(DatasetDescription description) {
+DatasetDescription IndexedDatasetWriter::finish(DatasetDescription description,
+                                                std::span<const TextSize> sizes) {
+  POLYHEAD_CHECK(sizes.empty() || sizes.size() == lengths_.size(), "{} sizes of {} documents",
+                 sizes.size(), documents());
   require(tokens_ > 0, "no text to write to {}: the input has no document with a token", prefix_);
   bin_->write(buffer_);
   bin_->finish();
@@ -109,13 +112,21 @@ DatasetDescription IndexedDatasetWriter::finish(DatasetDescription description) 
   description.tokens = tokens_;
   description.bin_xxh3 = bin_->hash();
   description.idx_xxh3 = write_index(partial(prefix_ + ".idx"));
+  if (!sizes.empty()) {
+    DurableFile file(without_leftover(partial(prefix_ + ".sizes")));
+    file.write(text_sizes_file(sizes));
+    file.finish();
+    description.sizes_xxh3 = file.hash();
+  }
   DurableFile json(without_leftover(partial(prefix_ + ".json")));
   json.write(to_json(description));
   json.finish();
 
   // An older index must not meet the new tokens.
   std::filesystem::remove(prefix_ + ".idx");
-  for (const char* extension : {".bin", ".json", ".idx"}) {
+  std::filesystem::remove(prefix_ + ".sizes");
+  for (const char* extension : {".bin", ".sizes", ".json", ".idx"}) {
+    if (extension == std::string_view(".sizes") && sizes.empty()) continue;
     std::filesystem::rename(partial(prefix_ + extension), prefix_ + extension);
   }
   sync_folder(std::filesystem::path(prefix_).parent_path());

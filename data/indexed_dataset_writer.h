@@ -1,7 +1,7 @@
 // Writes a dataset document by document (data/indexed_dataset.h describes the files).
 //
 // Tokens are stored as u16 where the vocabulary has fewer than 65,500 entries and as i32 otherwise,
-// as Megatron's preprocess_data does. Memory: four bytes per document. The three files appear
+// as Megatron's preprocess_data does. Memory: four bytes per document. The files appear
 // together in finish(), the index last, so that a dataset with an index is whole; without finish()
 // nothing appears and an older dataset of that name stays.
 #pragma once
@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "data/dataset_description.h"
+#include "data/text_sizes.h"
 #include "framework/files/durable_file.h"
 
 namespace polyhead {
@@ -30,7 +31,8 @@ class IndexedDatasetWriter {
   std::int64_t tokens() const { return tokens_; }
 
   // Fills in what the writer knows (documents, tokens, hashes, vocabulary) and returns the whole.
-  DatasetDescription finish(DatasetDescription description);
+  // sizes: one per document, or none where the text is not known.
+  DatasetDescription finish(DatasetDescription description, std::span<const TextSize> sizes = {});
 
  private:
   std::string write_index(const std::string& path) const;  // returns its hash

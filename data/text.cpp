@@ -97,4 +97,25 @@ std::int64_t count_words(std::string_view text) {
   return words;
 }
 
+std::string_view strip(std::string_view text) {
+  while (!text.empty()) {
+    const CodePoint point = first_code_point(text);
+    if (point.bytes == 0 || !is_space(point.value)) break;
+    text.remove_prefix(point.bytes);
+  }
+  while (!text.empty()) {
+    std::size_t begin = text.size() - 1;
+    while (begin > 0 && (static_cast<unsigned char>(text[begin]) & 0xC0) == 0x80) --begin;
+    const CodePoint point = first_code_point(text.substr(begin));
+    if (begin + point.bytes != text.size() || !is_space(point.value)) break;
+    text.remove_suffix(point.bytes);
+  }
+  return text;
+}
+
+std::int64_t count_space_separated(std::string_view text) {
+  const std::string_view words = strip(text);
+  return 1 + std::count(words.begin(), words.end(), ' ');
+}
+
 }  // namespace polyhead

@@ -22,4 +22,10 @@ std::string_view take_line(std::string_view& text);
 // the runs of Unicode white space, so that white space at an end counts an empty word there.
 std::int64_t count_words(std::string_view text);
 
+// text.strip() of Python: without the Unicode white space at its ends.
+std::string_view strip(std::string_view text);
+
+// len(text.strip().split(" ")) of Python, by which Megatron-LM counts the words of a text.
+std::int64_t count_space_separated(std::string_view text);
+
 }  // namespace polyhead

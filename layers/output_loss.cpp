@@ -34,15 +34,15 @@ OutputLoss::Chunk OutputLoss::forward_chunk(const Tensor& h, const Tensor& targe
   const Parameter& weight = head();
   const std::int64_t tokens = h.rows(), valid = weight.shard_end - weight.shard_begin;
   Chunk chunk{Tensor::empty_like(h, {tokens, weight.value.rows()}),
-              Tensor::empty_accumulator(h, {tokens}), Tensor::empty_accumulator(h, {tokens})};
+              Tensor::empty_accumulator(h, {tokens}), Tensor::empty_accumulator(h, {tokens}),
+              Tensor::empty_accumulator(h, {parallel_.size(), tokens, 3})};
   ops::matmul_weight(h, weight.value, chunk.logits);
   if (softcap_ > 0) ops::softcap_forward(softcap_, chunk.logits);
   Tensor statistics = Tensor::empty_accumulator(h, {tokens, 3});
   ops::cross_entropy_statistics(chunk.logits, targets, weight.shard_begin, valid, statistics);
-  Tensor gathered = Tensor::empty_like(statistics, {parallel_.size() * tokens, 3});
+  Tensor gathered = chunk.statistics.reshaped({parallel_.size() * tokens, 3});
   parallel_.communicator().all_gather(statistics, gathered);
-  ops::cross_entropy_combine(gathered.reshaped({parallel_.size(), tokens, 3}), targets,
-                             chunk.losses, chunk.lse);
+  ops::cross_entropy_combine(chunk.statistics, targets, chunk.losses, chunk.lse);
   return chunk;
 }
 
@@ -85,6 +85,22 @@ Tensor OutputLoss::losses(const Tensor& h, const Tensor& targets) const {
     losses.row_slice(begin, end).copy_from(chunk.losses);
   }
   return losses;
+}
+
+OutputLoss::Predictions OutputLoss::predictions(const Tensor& h, const Tensor& targets) const {
+  const Tensor all_h = parallel_.enter(h);
+  Predictions predictions{Tensor::empty_accumulator(h, {all_h.rows()}),
+                          Tensor::empty({all_h.rows()}, DType::kI32)};
+  const std::int64_t tokens = chunk_tokens(all_h.rows());
+  for (std::int64_t begin = 0; begin < all_h.rows(); begin += tokens) {
+    const std::int64_t end = std::min(all_h.rows(), begin + tokens);
+    const Tensor chunk_targets = targets.row_slice(begin, end);
+    const Chunk chunk = forward_chunk(all_h.row_slice(begin, end), chunk_targets);
+    predictions.losses.row_slice(begin, end).copy_from(chunk.losses);
+    predictions.greedy.row_slice(begin, end)
+        .copy_from(ops::cross_entropy_greedy(chunk.statistics, chunk_targets));
+  }
+  return predictions;
 }
 
 void OutputLoss::collect_parameters(std::vector<Parameter*>& parameters) {

@@ -34,13 +34,20 @@ class OutputLoss {
   // The loss of every token, (N), 0 where ignored.
   Tensor losses(const Tensor& h, const Tensor& targets) const;
 
+  struct Predictions {
+    Tensor losses;  // (N), as losses() gives them
+    Tensor greedy;  // (N) i32 on the CPU: 1 where no token is likelier than the target, else 0
+  };
+  Predictions predictions(const Tensor& h, const Tensor& targets) const;
+
   void collect_parameters(std::vector<Parameter*>& parameters);
 
  private:
   struct Chunk {
-    Tensor logits;  // (n, V / P padded), soft-capped
-    Tensor lse;     // (n)
-    Tensor losses;  // (n)
+    Tensor logits;      // (n, V / P padded), soft-capped
+    Tensor lse;         // (n)
+    Tensor losses;      // (n)
+    Tensor statistics;  // (P, n, 3), of all ranks
   };
   const Parameter& head() const { return tied_ ? *tied_ : *own_; }
   Parameter& head() { return tied_ ? *tied_ : *own_; }

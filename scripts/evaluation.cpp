@@ -62,8 +62,9 @@ std::vector<std::span<const TextWindow>> batches_of(std::span<const TextWindow> 
 
 class Scorer {
  public:
-  Scorer(const Model& model, Device device, const IndexedDataset& dataset, std::int64_t vocab_size)
-      : model_(model), device_(device), dataset_(dataset), vocab_size_(vocab_size) {}
+  Scorer(const Model& model, Device device, const IndexedDataset& dataset,
+         std::optional<std::int32_t> prefix_token)
+      : model_(model), device_(device), dataset_(dataset), prefix_token_(prefix_token) {}
 
   // The sum of negative log-likelihoods of each window's scored targets.
   std::vector<double> score(std::span<const TextWindow> batch) const {
@@ -89,18 +90,20 @@ class Scorer {
   void fill(const TextWindow& text, std::int32_t* tokens, std::int32_t* targets) const {
     const EvaluationWindow& window = text.window;
     const auto length = static_cast<std::size_t>(window.length);
+    const std::int64_t vocab_size = model_.config().vocab_size.value();
     const bool prefix = window.begin < 0;
     if (prefix) tokens[0] = prefix_token();
     dataset_.read(text.document, window.begin + (prefix ? 1 : 0),
-                  std::span(tokens + (prefix ? 1 : 0), length - (prefix ? 1 : 0)), vocab_size_);
-    dataset_.read(text.document, window.begin + 1, std::span(targets, length), vocab_size_);
+                  std::span(tokens + (prefix ? 1 : 0), length - (prefix ? 1 : 0)), vocab_size);
+    dataset_.read(text.document, window.begin + 1, std::span(targets, length), vocab_size);
     std::fill_n(targets, window.first_scored, -1);
   }
 
   std::int32_t prefix_token() const {
+    if (prefix_token_) return *prefix_token_;
     require(dataset_.description().has_value(),
             "{}.json is missing: the rolling windows begin with the end-of-document token, which "
-            "only it names",
+            "only it names; name another with --prefix-token",
             dataset_.prefix());
     return dataset_.description()->eod_id;
   }
@@ -108,7 +111,7 @@ class Scorer {
   const Model& model_;
   Device device_;
   const IndexedDataset& dataset_;
-  std::int64_t vocab_size_;
+  std::optional<std::int32_t> prefix_token_;
 };
 
 // This rank's windows, then those of all ranks: (windows) f64.
@@ -140,17 +143,20 @@ void add_text_measures(double nll, const IndexedDataset& dataset, WindowMethod m
     predictable += std::max<std::int64_t>(length - 1, 0);
   }
   if (evaluation.tokens_scored < predictable) return;
-  evaluation.bits_per_byte = bits_per_byte(nll, dataset.description()->bytes);
-  evaluation.word_perplexity = word_perplexity(nll, dataset.description()->words);
-  if (method != WindowMethod::kMegatron) return;
+  const DatasetDescription& text = *dataset.description();
+  evaluation.bits_per_byte = bits_per_byte(nll, text.bytes);
+  evaluation.byte_perplexity = byte_perplexity(nll, text.bytes);
+  evaluation.word_perplexity = word_perplexity(nll, text.words);
+  if (method != WindowMethod::kMegatron || text.space_separated_words < 2) return;
   evaluation.adjusted_perplexity =
-      megatron_adjusted_perplexity(evaluation.loss, tokens, dataset.description()->words);
+      megatron_adjusted_perplexity(evaluation.loss, tokens, text.space_separated_words);
 }
 
 void add_losses(const Tensor& sums, std::span<const TextWindow> windows,
                 const IndexedDataset& dataset, WindowMethod method,
                 CheckpointEvaluation& evaluation) {
   double nll = 0, weighted = 0, weights = 0;
+  evaluation.documents.resize(static_cast<std::size_t>(dataset.document_count()));
   for (std::size_t i = 0; i < windows.size(); ++i) {
     const EvaluationWindow& window = windows[i].window;
     const double sum = sums.data<double>()[i];
@@ -158,19 +164,33 @@ void add_losses(const Tensor& sums, std::span<const TextWindow> windows,
     weighted += window.weight * sum / static_cast<double>(window.scored());
     weights += window.weight;
     evaluation.tokens_scored += window.scored();
+    evaluation.windows.push_back({windows[i].document, window.scored(), sum});
+    DocumentScore& document = evaluation.documents[static_cast<std::size_t>(windows[i].document)];
+    document.nll += sum;
+    document.tokens += window.scored();
   }
   evaluation.loss = weighted / weights;
-  evaluation.token_perplexity = std::exp(evaluation.loss);
+  evaluation.token_perplexity = method == WindowMethod::kMegatron
+                                    ? megatron_perplexity(evaluation.loss)
+                                    : std::exp(evaluation.loss);
   add_text_measures(nll, dataset, method, evaluation);
+}
+
+void add_sizes(const std::optional<std::vector<TextSize>>& sizes,
+               CheckpointEvaluation& evaluation) {
+  if (!sizes) return;
+  for (std::size_t i = 0; i < sizes->size(); ++i) evaluation.documents[i].size = sizes->at(i);
 }
 
 void require_same_tokenizer(const std::string& checkpoint, const std::string& fingerprint,
                             const IndexedDataset& dataset) {
   if (fingerprint.empty() || !dataset.description()) return;
-  require(fingerprint == dataset.description()->tokenizer_fingerprint,
-          "{}: was trained with another tokenizer (fingerprint {}) than {} was made with "
-          "(fingerprint {}); tokenize the text with the one in the checkpoint's folder",
-          checkpoint, fingerprint, dataset.prefix(), dataset.description()->tokenizer_fingerprint);
+  require(
+      fingerprint == dataset.description()->tokenizer_fingerprint,
+      "{}: was trained with another tokenizer (fingerprint {}) than {} was made with "
+      "(fingerprint {}); tokenize the text with the one in the checkpoint's folder and, to compare "
+      "checkpoints of several tokenizers, give --data once for each",
+      checkpoint, fingerprint, dataset.prefix(), dataset.description()->tokenizer_fingerprint);
 }
 
 }  // namespace
@@ -180,17 +200,26 @@ CheckpointEvaluation evaluate_checkpoint(const std::filesystem::path& checkpoint
                                          const EvaluationOptions& options,
                                          const Communicator& world) {
   ModelSource source;
-  run_on_all_ranks(world, [&] { source = open_model_source(checkpoint); });
+  std::optional<std::vector<TextSize>> sizes;
+  run_on_all_ranks(world, [&] {
+    source = open_model_source(checkpoint);
+    sizes = read_text_sizes(dataset);
+  });
   require_same_tokenizer(checkpoint.string(), source.tokenizer_fingerprint, dataset);
 
   CheckpointEvaluation evaluation;
   evaluation.checkpoint = checkpoint.string();
+  evaluation.dataset = dataset.prefix();
+  if (dataset.description()) {
+    evaluation.tokenizer_fingerprint = dataset.description()->tokenizer_fingerprint;
+  }
   evaluation.variant = attention_variant(source.model);
   evaluation.step = source.step;
   evaluation.parameters = count_parameters(parameter_shapes(source.model, 1));
   evaluation.kv_cache_bytes_per_token =
       kv_cache_bytes_per_token(source.model, 1, kBytesPerCacheElement);
   evaluation.context = options.context.value_or(source.sequence_length);
+  require(evaluation.context > 0, "--context {}: must be positive", evaluation.context);
   const bool rolling = options.method == WindowMethod::kRolling;
   require(!rolling || !options.stride,
           "--stride {}: rolling windows follow each other without a gap; leave it out",
@@ -201,20 +230,37 @@ CheckpointEvaluation evaluate_checkpoint(const std::filesystem::path& checkpoint
           "--stride {}: must lie between 1 and the context ({})", evaluation.stride,
           evaluation.context);
 
+  const std::int64_t vocab_size = source.model.vocab_size.value();
+  require(!options.prefix_token || rolling,
+          "--prefix-token {}: only rolling windows begin with it; leave it out",
+          options.prefix_token.value_or(0));
+  require(
+      !options.prefix_token || (0 <= *options.prefix_token && *options.prefix_token < vocab_size),
+      "--prefix-token {}: lies outside the vocabulary of {}, which has {} tokens",
+      options.prefix_token.value_or(0), checkpoint.string(), vocab_size);
+
   const InferenceModel inference(source, evaluation.context, options.inference, world);
   const std::vector<TextWindow> windows =
       windows_of(dataset, options.method, evaluation.context, evaluation.stride);
   const auto begin = std::chrono::steady_clock::now();
-  const Tensor sums = score_windows(
-      Scorer(inference.model(), inference.device(), dataset, source.model.vocab_size.value()),
-      windows, inference.layout());
+  const Tensor sums =
+      score_windows(Scorer(inference.model(), inference.device(), dataset, options.prefix_token),
+                    windows, inference.layout());
   const double seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   std::int64_t inputs = 0;
   for (const TextWindow& text : windows) inputs += text.window.length;
   evaluation.tokens_per_second = static_cast<double>(inputs) / seconds;
   add_losses(sums, windows, dataset, options.method, evaluation);
+  add_sizes(sizes, evaluation);
   return evaluation;
+}
+
+bool share_tokenizer(const std::vector<CheckpointEvaluation>& evaluations) {
+  return std::all_of(evaluations.begin(), evaluations.end(), [&](const CheckpointEvaluation& e) {
+    return e.dataset == evaluations.front().dataset ||
+           e.tokenizer_fingerprint == evaluations.front().tokenizer_fingerprint;
+  });
 }
 
 }  // namespace polyhead

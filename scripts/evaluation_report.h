@@ -5,21 +5,23 @@
 #include <vector>
 
 #include "scripts/evaluation.h"
+#include "scripts/evaluation_comparison.h"
 
 namespace polyhead {
 
-// What all rows share, for the line above the table.
-struct EvaluationSetting {
-  std::string dataset;
+struct EvaluationReport {
   std::string method;  // the windows' name
+  std::vector<CheckpointEvaluation> evaluations;
+  std::vector<Comparison> comparisons;
 };
 
-// A Markdown table, aligned so that a terminal shows it well; "-" for what is absent, with a note.
-std::string evaluation_table(const EvaluationSetting& setting,
-                             const std::vector<CheckpointEvaluation>& evaluations);
+// Markdown tables, aligned so that a terminal shows them well: the checkpoints, and the differences
+// from the first. "-" for what is absent, with a note. What is counted in tokens is left out where
+// the checkpoints have several tokenizers.
+std::string evaluation_table(const EvaluationReport& report);
 
-// {"dataset", "windows", "checkpoints": [one object with the fields of CheckpointEvaluation each]}
-std::string evaluation_json(const EvaluationSetting& setting,
-                            const std::vector<CheckpointEvaluation>& evaluations);
+// {"windows", "same_tokenizer", "checkpoints": [one object with the fields of CheckpointEvaluation
+// each, "documents" among them: {"nll", "tokens", "bytes", "words"}], "comparisons": [...]}
+std::string evaluation_json(const EvaluationReport& report);
 
 }  // namespace polyhead

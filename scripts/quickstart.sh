@@ -90,7 +90,7 @@ convert() { # ATTENTION GROUPS
 }
 
 # Columns of the table: 2 checkpoint, 8 bits/byte.
-bits_per_byte() { awk -F'|' -v row="runs/quickstart_$1" '{gsub(/ /, "", $2)} $2 == row {print $8 + 0}' "$results.md"; }
+bits_per_byte() { awk -F'|' -v row="runs/quickstart_$1" '{gsub(/ /, "", $2)} $2 == row {print $8 + 0; exit}' "$results.md"; }
 
 say "set-up"
 scripts/setup.sh

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <map>
 #include <memory>
 
 #include "data/dataset_lock.h"
@@ -12,6 +13,9 @@
 
 namespace polyhead {
 namespace {
+
+const std::map<std::string, Detokenizer> kDetokenizers = {{"none", Detokenizer::kNone},
+                                                          {"wikitext", Detokenizer::kWikitext}};
 
 struct Arguments {
   TokenizeOptions options;
@@ -69,6 +73,11 @@ void add_tokenize_command(CLI::App& app, const Communicator& world) {
                       "Plain text: a line equal to this ends a document (default: one per file)");
   command->add_flag("--append-eod,!--no-append-eod", options.append_eod,
                     "End each document with the end-of-document token (default)");
+  command
+      ->add_option("--detokenize", options.detokenizer,
+                   "wikitext: undo the spaces around WikiText's punctuation first; words and bytes "
+                   "are counted before")
+      ->transform(CLI::CheckedTransformer(kDetokenizers));
   command->callback([arguments, &world] { run_on_rank_0(world, [&] { run(*arguments); }); });
 }
 

@@ -1,5 +1,8 @@
 #include "framework/ops/cross_entropy.h"
 
+#include <algorithm>
+#include <limits>
+
 #include "framework/dispatch.h"
 #include "framework/ops/checks.h"
 #include "framework/ops/kernels.h"
@@ -11,6 +14,14 @@ void check_logits(const Tensor& logits, const Tensor& targets, std::int64_t vali
   check_matrix("cross_entropy: targets", targets, 1, logits.rows(), DType::kI32, logits.device());
   POLYHEAD_CHECK(0 <= valid_columns && valid_columns <= logits.cols(),
                  "cross_entropy: {} columns of {}", valid_columns, logits.cols());
+}
+
+void check_gathered(const Tensor& gathered, const Tensor& targets) {
+  const std::int64_t tokens = targets.numel();
+  POLYHEAD_CHECK(gathered.shape().rank() == 3 && gathered.is_contiguous(),
+                 "cross_entropy: gathered is {}", gathered.shape().to_string());
+  check_matrix("cross_entropy: gathered", gathered, gathered.shape()[0] * tokens, 3, gathered);
+  check_matrix("cross_entropy: targets", targets, 1, tokens, DType::kI32, gathered.device());
 }
 
 }  // namespace
@@ -27,14 +38,31 @@ void cross_entropy_statistics(const Tensor& logits, const Tensor& targets, std::
 void cross_entropy_combine(const Tensor& gathered, const Tensor& targets, Tensor& losses,
                            Tensor& lse) {
   const std::int64_t tokens = targets.numel();
-  POLYHEAD_CHECK(gathered.shape().rank() == 3 && gathered.is_contiguous(),
-                 "cross_entropy: gathered is {}", gathered.shape().to_string());
-  check_matrix("cross_entropy: gathered", gathered, gathered.shape()[0] * tokens, 3, losses);
-  check_matrix("cross_entropy: targets", targets, 1, tokens, DType::kI32, losses.device());
-  check_matrix("cross_entropy: losses", losses, 1, tokens, losses);
-  check_matrix("cross_entropy: lse", lse, 1, tokens, losses);
+  check_gathered(gathered, targets);
+  check_matrix("cross_entropy: losses", losses, 1, tokens, gathered);
+  check_matrix("cross_entropy: lse", lse, 1, tokens, gathered);
   dispatch(losses.device(),
            [&]<Device D>() { kernel::CrossEntropy<D>::combine(gathered, targets, losses, lse); });
+}
+
+Tensor cross_entropy_greedy(const Tensor& gathered, const Tensor& targets) {
+  check_gathered(gathered, targets);
+  const std::int64_t ranks = gathered.shape()[0], tokens = targets.numel();
+  const Tensor statistics = gathered.to(Device::kCpu), ids = targets.to(Device::kCpu);
+  Tensor greedy = Tensor::empty({tokens}, DType::kI32);
+  dispatch_cpu_float(statistics.dtype(), [&]<class T>() {
+    for (std::int64_t token = 0; token < tokens; ++token) {
+      T maximum = -std::numeric_limits<T>::infinity(), target_logit = 0;
+      for (std::int64_t rank = 0; rank < ranks; ++rank) {
+        const T* part = statistics.data<T>() + (rank * tokens + token) * 3;
+        maximum = std::max(maximum, part[0]);
+        target_logit += part[2];
+      }
+      const bool counts = ids.data<std::int32_t>()[token] >= 0;
+      greedy.data<std::int32_t>()[token] = counts && target_logit >= maximum;
+    }
+  });
+  return greedy;
 }
 
 void cross_entropy_backward(const Tensor& targets, const Tensor& lse, std::int64_t first_id,

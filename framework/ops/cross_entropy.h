@@ -22,6 +22,10 @@ void cross_entropy_statistics(const Tensor& logits,   // (N, columns >= valid_co
 void cross_entropy_combine(const Tensor& gathered, const Tensor& targets, Tensor& losses,
                            Tensor& lse);
 
+// From the same: which targets have the largest logit of their row, or share it. (N) i32 on the
+// CPU, 1 or 0, and 0 where ignored. Copies the statistics to the host.
+Tensor cross_entropy_greedy(const Tensor& gathered, const Tensor& targets);
+
 // Overwrites the logits by their gradient times weight; padding columns become 0.
 void cross_entropy_backward(const Tensor& targets, const Tensor& lse, std::int64_t first_id,
                             std::int64_t valid_columns, double weight, Tensor& logits);

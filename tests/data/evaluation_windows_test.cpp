@@ -3,7 +3,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <numeric>
+#include <algorithm>
+#include <array>
+#include <utility>
+#include <vector>
 
 #include "data/perplexity.h"
 #include "tests/support/temporary_folder.h"
@@ -102,6 +105,58 @@ TEST(EvaluationWindows, RollingScoresEveryTokenOnce) {
     for (std::int64_t context = 1; context < 9; ++context) {
       const auto windows = evaluation_windows(WindowMethod::kRolling, tokens, context, context);
       EXPECT_THAT(times_scored(windows, tokens, context), Each(1));
+    }
+  }
+}
+
+// The definitions as lm-evaluation-harness writes them: get_rolling_token_windows with context_len
+// 1, then make_disjoint_window, over the stream [0, tokens) with the prefix token -1.
+TEST(EvaluationWindows, RollingEqualsLmEvaluationHarness) {
+  for (std::int64_t tokens = 1; tokens < 40; ++tokens) {
+    for (std::int64_t context = 1; context < 9; ++context) {
+      std::vector<std::array<std::int64_t, 3>> expected;  // first input, inputs, first scored
+      std::int64_t predicted = std::min(context, tokens);
+      expected.push_back({-1, predicted, 0});
+      while (predicted < tokens) {
+        const std::int64_t predictions = std::min(tokens - predicted, context);
+        const std::int64_t end = predicted + predictions;
+        // inputs[end - context - 1 : end - 1] predict [end - predictions : end]; made disjoint, the
+        // context keeps context - (predictions - 1) tokens, and the model reads it and all
+        // predicted tokens but the last.
+        const std::int64_t kept = context - (predictions - 1);
+        expected.push_back({end - context - 1, kept + predictions - 1, kept - 1});
+        predicted = end;
+      }
+      std::vector<std::array<std::int64_t, 3>> found;
+      for (const auto& w : evaluation_windows(WindowMethod::kRolling, tokens, context, context)) {
+        found.push_back({w.begin, w.length, w.first_scored});
+      }
+      EXPECT_EQ(found, expected) << tokens << " tokens, context " << context;
+    }
+  }
+}
+
+// Megatron-LM's GPT2LM data set: windows of S + 1 tokens, padded; a mask over targets.
+TEST(EvaluationWindows, MegatronEqualsItsMasks) {
+  for (std::int64_t tokens = 2; tokens < 40; ++tokens) {
+    for (std::int64_t stride = 1; stride <= 7; ++stride) {
+      constexpr std::int64_t kSequence = 7;
+      const std::int64_t targets = std::max<std::int64_t>(tokens - 1 - stride, 0);
+      const std::int64_t count = std::max<std::int64_t>((targets + stride - 1) / stride + 1, 1);
+      std::vector<std::pair<std::int64_t, std::int64_t>> expected, found;  // window's begin, target
+      for (std::int64_t k = 0; k < count; ++k) {
+        for (std::int64_t i = 0; i < kSequence; ++i) {
+          const bool padding = k * stride + i + 1 >= tokens;
+          const bool overlap = k > 0 && stride != kSequence && i < kSequence - stride;
+          if (!padding && !overlap) expected.emplace_back(k * stride, k * stride + i + 1);
+        }
+      }
+      for (const auto& w : evaluation_windows(WindowMethod::kMegatron, tokens, kSequence, stride)) {
+        for (std::int64_t i = w.first_scored; i < w.length; ++i) {
+          found.emplace_back(w.begin, w.begin + i + 1);
+        }
+      }
+      EXPECT_EQ(found, expected) << tokens << " tokens, stride " << stride;
     }
   }
 }

@@ -20,6 +20,19 @@ TEST(CountWords, CountsAsPythonsSplit) {
   EXPECT_EQ(count_words("a\u200bb\u00e9c"), 1);  // a zero-width space is none
 }
 
+TEST(Strip, TakesWhiteSpaceOffTheEndsAsPythonDoes) {
+  EXPECT_EQ(strip(""), "");
+  EXPECT_EQ(strip(" \u3000\n\t\x1f"), "");
+  EXPECT_EQ(strip("\u00a0 a \u2003b\u2028 "), "a \u2003b");
+  EXPECT_EQ(strip("\u200b \u00e9"), "\u200b \u00e9");
+  EXPECT_EQ(strip("\x80 a \xff"), "\x80 a \xff");  // what is not UTF-8 is no space
+}
+
+TEST(CountSpaceSeparated, CountsAsPythonsStripAndSplit) {
+  EXPECT_EQ(count_space_separated(""), 1);
+  EXPECT_EQ(count_space_separated(" one\ntwo  three \n"), 3);  // "one\ntwo", "" and "three"
+}
+
 TEST(FindInvalidUtf8, FindsTheFirst) {
   EXPECT_FALSE(find_invalid_utf8("plain, \u00a3, \u20ac, \U0001F600"));
   EXPECT_EQ(find_invalid_utf8("ab\xff"), 2u);

@@ -4,6 +4,8 @@
 #include <gtest/gtest.h>
 
 #include "data/indexed_dataset.h"
+#include "data/text_sizes.h"
+#include "framework/files/content_hash.h"
 #include "tests/support/temporary_folder.h"
 
 namespace polyhead {
@@ -83,6 +85,86 @@ TEST(Tokenize, WritesTokensAndCountsText) {
 
   options.append_eod = false;
   EXPECT_EQ(tokenize(options, Tokenizer("bytes")).tokens, 7);
+}
+
+// The measures of a text must not depend on how it was tidied up before it was tokenized.
+TEST(Tokenize, DetokenizesAfterItHasCounted) {
+  TemporaryFolder folder;
+  const std::string page = " = Wren = \n \n It is 9 @.@ 5 cm ( long ) . \n";
+  write_file(folder / "a.txt", page);
+  write_file(folder / "b.txt", "plain");
+  TokenizeOptions options{{folder / "a.txt", folder / "b.txt"}, {}, (folder / "out").string()};
+  const DatasetDescription plain = tokenize(options, Tokenizer("bytes"));
+  EXPECT_EQ(plain.detokenizer, "");
+  options.detokenizer = Detokenizer::kWikitext;
+  const DatasetDescription tidy = tokenize(options, Tokenizer("bytes"));
+  EXPECT_EQ(tidy.detokenizer, "wikitext");
+  EXPECT_EQ(tidy.text_xxh3, plain.text_xxh3);
+  EXPECT_EQ(tidy.bytes, static_cast<std::int64_t>(page.size()) + 5);
+  EXPECT_EQ(tidy.words, 15 + 1);                  // two are empty, at the ends
+  EXPECT_EQ(tidy.space_separated_words, 15 + 1);  // two are the ends of lines
+
+  const IndexedDataset dataset(options.output);
+  const std::string text = "= Wren =\n\nIt is 9.5 cm (long).\n";
+  std::vector<std::int32_t> tokens(text.size() + 2);
+  ASSERT_EQ(dataset.document_length(0), static_cast<std::int64_t>(tokens.size()));
+  dataset.read(0, 0, tokens, 257);
+  EXPECT_EQ(Tokenizer("bytes").decode(tokens), " " + text);
+}
+
+TEST(Tokenize, RecordsTheSizesOfDocuments) {
+  TemporaryFolder folder;
+  write_file(folder / "a.txt", "ab c\n");
+  write_file(folder / "b.txt", "\u00a3");
+  TokenizeOptions options{{folder / "a.txt", folder / "b.txt"}, {}, (folder / "out").string()};
+  const DatasetDescription description = tokenize(options, Tokenizer("bytes"));
+  const auto sizes = read_text_sizes(IndexedDataset(options.output));
+  ASSERT_TRUE(sizes);
+  ASSERT_EQ(sizes->size(), 2u);
+  EXPECT_EQ(sizes->at(0).bytes, 5);
+  EXPECT_EQ(sizes->at(0).words, 3);
+  EXPECT_EQ(sizes->at(1).bytes, 2);
+  EXPECT_EQ(sizes->at(1).words, 1);
+
+  // The same text in other documents is another text: results could not be paired.
+  write_file(folder / "a.txt", "ab c\n\u00a3");
+  options.inputs.pop_back();
+  const std::string joined = (folder / "joined").string();
+  EXPECT_NE(tokenize({options.inputs, {}, joined}, Tokenizer("bytes")).text_xxh3,
+            description.text_xxh3);
+
+  write_file(folder / "out.sizes", std::string(32, '\1'));
+  EXPECT_THAT(error_of([&] { read_text_sizes(IndexedDataset(options.output)); }),
+              HasSubstr("out.sizes: is not the file that was written with"));
+  // Even with a hash to match.
+  std::string json = read_file(folder / "out.json");
+  const std::string recorded = description.sizes_xxh3, forged(32, '\xff');
+  json.replace(json.find(recorded), recorded.size(),
+               content_hash(std::as_bytes(std::span(forged))));
+  write_file(folder / "out.json", json);
+  write_file(folder / "out.sizes", forged);
+  EXPECT_THAT(error_of([&] { read_text_sizes(IndexedDataset(options.output)); }),
+              HasSubstr("out.sizes: document 0 has -1 bytes"));
+  std::filesystem::remove(folder / "out.sizes");
+  EXPECT_FALSE(read_text_sizes(IndexedDataset(options.output)));
+}
+
+TEST(Tokenize, ReadsDescriptionsOfOlderDatasets) {
+  TemporaryFolder folder;
+  write_file(folder / "a.txt", "ab c\n");
+  const TokenizeOptions options{{folder / "a.txt"}, {}, (folder / "out").string()};
+  tokenize(options, Tokenizer("bytes"));
+  std::string json = read_file(folder / "out.json");
+  for (const char* key : {"space_separated_words", "detokenizer", "text_xxh3", "sizes_xxh3"}) {
+    const std::size_t begin = json.find('"' + std::string(key));
+    json.erase(begin, json.find('\n', begin) + 1 - begin);
+  }
+  json.erase(json.rfind(','), 1);
+  write_file(folder / "out.json", json);
+  const IndexedDataset dataset(options.output);
+  EXPECT_EQ(dataset.description()->bytes, 5);
+  EXPECT_EQ(dataset.description()->space_separated_words, 0);
+  EXPECT_FALSE(read_text_sizes(dataset));
 }
 
 TEST(ByteTokenizer, TurnsEveryByteIntoAToken) {

@@ -25,6 +25,7 @@ struct Result {
   Tensor losses;
   Tensor lse;
   Tensor gradient;  // (N, vocabulary)
+  Tensor greedy;    // (N)
 };
 
 // The op over `shards` slices of the vocabulary, each padded with NaN columns.
@@ -46,7 +47,8 @@ Result over_shards(const Tensor& logits, const Tensor& targets, std::int64_t sha
     parts.push_back(part);
   }
   Result result{testing::poisoned({tokens}, dtype), testing::poisoned({tokens}, dtype),
-                testing::poisoned({tokens, vocabulary}, dtype)};
+                testing::poisoned({tokens, vocabulary}, dtype),
+                cross_entropy_greedy(gathered, targets)};
   cross_entropy_combine(gathered, targets, result.losses, result.lse);
   for (std::int64_t shard = 0; shard < shards; ++shard) {
     Tensor part = parts[static_cast<std::size_t>(shard)];
@@ -70,6 +72,25 @@ Tensor expected_losses(const Tensor& logits, const Tensor& targets) {
                                 sum += std::exp(at(logits, token, v));
                               return std::log(sum) - at(logits, token, target);
                             });
+}
+
+TEST(CrossEntropy, KnowsTheLargestLogitOverAnyShards) {
+  const Tensor targets = some_targets();
+  Tensor logits = testing::strided_random(kTokens, kVocabulary, DType::kF32, "logits", 4.0);
+  const auto logit = [&](std::int64_t token, std::int64_t column) -> float& {
+    return logits.data<float>()[token * logits.row_stride() + column];
+  };
+  logit(0, 0) = logit(1, 256) = logit(3, 85) = 50;
+  logit(2, 127) = logit(2, 128) = 50;  // shared, on the edge of two shards
+  logit(4, 86) = 50;
+  logit(4, 200) = 51;
+  logit(10, 42) = -50;
+  for (const std::int64_t shards : {1, 2, 3, 4}) {
+    const Tensor greedy = over_shards(logits, targets, shards, 1.0).greedy;
+    const std::int32_t* is_greedy = greedy.data<std::int32_t>();
+    for (const std::int64_t token : {0, 1, 2, 3}) EXPECT_EQ(is_greedy[token], 1) << token;
+    for (const std::int64_t token : {4, 5, 9, 10}) EXPECT_EQ(is_greedy[token], 0) << token;
+  }
 }
 
 TEST(CrossEntropy, EqualsTheDefinitionOverAnyShards) {

@@ -58,7 +58,7 @@ for windows in strided rolling; do
     [ "$(number tokens_scored "$result")" -gt 10000 ] || failed "hardly a token was scored"
     [ "$(number tokens_scored "$result")" -eq "$(number tokens_scored table_1_1)" ] ||
       failed "not as many tokens scored as on one rank"
-    for measure in loss bits_per_byte; do
+    for measure in loss bits_per_byte byte_perplexity; do
       awk -v one="$(number $measure table_1_1)" -v here="$(number $measure "$result")" 'BEGIN {
         difference = here / one - 1
         exit !(one > 1 && difference < 1e-6 && difference > -1e-6) }' ||
@@ -66,6 +66,35 @@ for windows in strided rolling; do
     done
   done
 done
+
+for i in 1 2 3 4 5 6 7; do echo "{\"text\": \"as day follows the $i. one, as day\"}"; done > passages.jsonl
+lambada() { # RANKS TP
+  "$launch" --oversubscribe -n "$1" "$polyhead" evaluate run --task lambada --text passages.jsonl \
+    --tp "$2" --out "lambada_$1_$2" > stdout 2> stderr || failed "lambada, $1 ranks: exit status $?"
+  [ "$(number correct "lambada_$1_$2")" -eq "$(number correct lambada_1_1)" ] &&
+    awk -v one="$(number perplexity_per_word lambada_1_1)" \
+      -v here="$(number perplexity_per_word "lambada_$1_$2")" 'BEGIN {
+        difference = here / one - 1
+        exit !(one > 1 && difference < 1e-5 && difference > -1e-5) }' ||
+    failed "lambada on $1 ranks, --tp $2, is not that of one rank"
+}
+lambada 1 1
+lambada 2 2
+lambada 4 2
+
+refused() { # MESSAGE ARGUMENTS
+  local message=$1
+  shift
+  if "$polyhead" evaluate "$@" > stdout 2> stderr; then failed "evaluate $* was accepted"; fi
+  grep -qF -- "$message" stderr || failed "evaluate $* does not say '$message'"
+}
+refused '--data is missing' run
+refused '--data was given 2 times for 1 checkpoints' run --data text --data text
+refused '--text is missing' run --task lambada
+refused '--data: is no option of --task lambada' run --task lambada --data text --text passages.jsonl
+refused '--tokenizer: is no option of --task perplexity' run --data text --tokenizer bytes
+"$polyhead" tokenize passages.jsonl --output other --tokenizer bytes > /dev/null
+refused 'are different texts' run run --data text --data other
 
 # Every rank fails in the same way; it is told once.
 if "$launch" --oversubscribe -n 3 "$polyhead" evaluate run --data text --tp 2 > stdout 2> stderr; then

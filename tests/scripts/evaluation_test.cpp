@@ -20,7 +20,8 @@ using ::testing::Not;
 using testing::TrainingRun;
 
 constexpr std::int32_t kVocabulary = 37, kEod = 36;
-constexpr std::int64_t kContext = 7, kStride = 3, kBytes = 211, kWords = 50;
+constexpr std::int64_t kContext = 7, kStride = 3, kBytes = 211, kWords = 50,
+                       kSpaceSeparatedWords = 47;
 constexpr WindowMethod kMethods[] = {WindowMethod::kStrided, WindowMethod::kHfStrided,
                                      WindowMethod::kRolling, WindowMethod::kMegatron};
 
@@ -44,10 +45,13 @@ class EvaluatedRun {
   static EvaluatedRun uniform() { return EvaluatedRun(1e-12); }
 
   std::string write_text(const std::string& name, const std::string& tokenizer = "numbers",
-                         bool append_eod = true) const {
+                         bool append_eod = true, bool with_sizes = true) const {
     const std::string prefix = (run_.folder() / name).string();
     IndexedDatasetWriter writer(prefix, kVocabulary);
+    std::vector<TextSize> sizes;
     for (std::vector<std::int32_t> document : documents_) {
+      const auto length = static_cast<std::int64_t>(document.size());
+      if (with_sizes) sizes.push_back({3 * length, length / 2 + 1});
       if (append_eod) document.push_back(kEod);
       writer.add_document(document);
     }
@@ -58,7 +62,8 @@ class EvaluatedRun {
     description.append_eod = append_eod;
     description.bytes = kBytes;
     description.words = kWords;
-    writer.finish(description);
+    description.space_separated_words = kSpaceSeparatedWords;
+    writer.finish(description, sizes);
     return prefix;
   }
 
@@ -123,6 +128,7 @@ CheckpointEvaluation window_by_window(const EvaluatedRun& run, WindowMethod meth
   CheckpointEvaluation evaluation;
   double nll = 0, weighted = 0, weights = 0;
   for (const std::vector<std::int32_t>& document : run.documents()) {
+    DocumentScore& score = evaluation.documents.emplace_back();
     for (const EvaluationWindow& window : evaluation_windows(
              method, static_cast<std::int64_t>(document.size()), kContext, kStride)) {
       Tensor tokens = Tensor::empty({window.length}, DType::kI32);
@@ -142,10 +148,13 @@ CheckpointEvaluation window_by_window(const EvaluatedRun& run, WindowMethod meth
       weighted += window.weight * sum / static_cast<double>(scored);
       weights += window.weight;
       evaluation.tokens_scored += scored;
+      score.tokens += scored;
+      score.nll += sum;
     }
   }
   evaluation.loss = weighted / weights;
   evaluation.bits_per_byte = nll / std::log(2.0) / kBytes;
+  evaluation.byte_perplexity = std::exp(nll / kBytes);
   evaluation.word_perplexity = std::exp(nll / kWords);
   return evaluation;
 }
@@ -154,6 +163,11 @@ void expect_close(const CheckpointEvaluation& got, const CheckpointEvaluation& w
   EXPECT_EQ(got.tokens_scored, want.tokens_scored);
   EXPECT_NEAR(got.loss / want.loss, 1, 1e-6);
   EXPECT_NEAR(got.bits_per_byte.value() / want.bits_per_byte.value(), 1, 1e-6);
+  ASSERT_EQ(got.documents.size(), want.documents.size());
+  for (std::size_t i = 0; i < want.documents.size(); ++i) {
+    EXPECT_EQ(got.documents[i].tokens, want.documents[i].tokens);
+    EXPECT_NEAR(got.documents[i].nll, want.documents[i].nll, 1e-5 * want.documents[i].nll);
+  }
 }
 
 class EvaluateVariant : public ::testing::TestWithParam<std::string> {
@@ -174,6 +188,7 @@ TEST_P(EvaluateVariant, EqualsWindowByWindow) {
     const CheckpointEvaluation want = window_by_window(run_, method);
     expect_close(got, want);
     EXPECT_NEAR(*got.word_perplexity / *want.word_perplexity, 1, 1e-5);
+    EXPECT_NEAR(*got.byte_perplexity / *want.byte_perplexity, 1, 1e-6);
     EXPECT_NEAR(got.token_perplexity, std::exp(want.loss), 1e-4);
     EXPECT_EQ(got.step, 3);
     EXPECT_EQ(got.context, kContext);
@@ -240,7 +255,7 @@ TEST(Evaluate, BitsPerByteAreOfTheWholeText) {
 TEST(Evaluate, MegatronSpreadsTheLossOverWords) {
   const EvaluatedRun run = EvaluatedRun::uniform();
   const double want = std::exp(std::log(37.0) * static_cast<double>(run.text_tokens() - 1) /
-                               static_cast<double>(kWords - 1));
+                               static_cast<double>(kSpaceSeparatedWords - 1));
   const EvaluationOptions options = options_of(WindowMethod::kMegatron);
   EXPECT_NEAR(*run.evaluate_alone(options).adjusted_perplexity / want, 1, 1e-4);
   // Without end-of-document tokens in the file the text is the same.
@@ -277,7 +292,7 @@ TEST(Evaluate, RefusesWhatItCannotScore) {
   EXPECT_THAT(refusal(options, run.text()), HasSubstr("--stride 3: rolling windows follow"));
   options = options_of(WindowMethod::kStrided);
   options.context = 0;
-  EXPECT_THAT(refusal(options, run.text()), HasSubstr("--context 0: must lie between 1 and"));
+  EXPECT_THAT(refusal(options, run.text()), HasSubstr("--context 0: must be positive"));
   options = options_of(WindowMethod::kStrided);
   options.stride = 8;
   EXPECT_THAT(refusal(options, run.text()), HasSubstr("--stride 8: must lie between 1 and"));
@@ -299,17 +314,53 @@ TEST(Evaluate, RefusesContextsBeyondLearnedPositions) {
               HasSubstr("--context 10: must lie between 1 and the 9 positions"));
 }
 
+TEST(Evaluate, KnowsTheSizesOfDocumentsWhereTheyAreRecorded) {
+  const EvaluatedRun run = EvaluatedRun::uniform();
+  const EvaluationOptions options = options_of(WindowMethod::kStrided);
+  const CheckpointEvaluation with = run.evaluate_alone(options);
+  ASSERT_EQ(with.documents.size(), 6u);
+  EXPECT_EQ(with.documents[0].size.value().bytes, 3 * 41);
+  EXPECT_EQ(with.documents[0].size.value().words, 21);
+  EXPECT_EQ(with.documents[3].tokens, 0) << "of one token";
+  const std::string bare = run.write_text("bare", "numbers", true, /*with_sizes=*/false);
+  const CheckpointEvaluation without = run.evaluate(options, *make_solo_communicator(), bare);
+  EXPECT_FALSE(without.documents[0].size);
+  EXPECT_EQ(without.documents[0].nll, with.documents[0].nll);
+  EXPECT_THAT(evaluation_table({"strided", {without}, {}}), HasSubstr("has no .sizes file"));
+  EXPECT_THAT(evaluation_json({"strided", {without}, {}}), HasSubstr("\"bytes\": null"));
+  EXPECT_THAT(evaluation_json({"strided", {with}, {}}), HasSubstr("\"bytes\": 123"));
+}
+
+TEST(Evaluate, BeginsRollingWindowsWithThePrefixToken) {
+  const EvaluatedRun run(testing::small_config(), 3);
+  EvaluationOptions options = options_of(WindowMethod::kRolling);
+  const double by_default = run.evaluate_alone(options).loss;
+  options.prefix_token = kEod;
+  EXPECT_EQ(run.evaluate_alone(options).loss, by_default);
+  options.prefix_token = 3;
+  EXPECT_NE(run.evaluate_alone(options).loss, by_default);
+  options.prefix_token = kVocabulary;
+  EXPECT_THAT(error_of([&] { run.evaluate_alone(options); }),
+              HasSubstr("--prefix-token 37: lies outside the vocabulary"));
+  options = options_of(WindowMethod::kStrided);
+  options.prefix_token = 3;
+  EXPECT_THAT(error_of([&] { run.evaluate_alone(options); }),
+              HasSubstr("--prefix-token 3: only rolling windows"));
+}
+
 TEST(EvaluationReport, SaysWhichWindowsGiveWhatIsMissing) {
   CheckpointEvaluation evaluation;
   evaluation.bits_per_byte = 2.5;
-  const EvaluationSetting setting{"text", "strided"};
-  EXPECT_THAT(evaluation_table(setting, {evaluation}), Not(HasSubstr("rolling")));
-  EXPECT_THAT(evaluation_json(setting, {evaluation}), HasSubstr("\"bits_per_byte\": 2.5"));
+  const auto report = [](const std::vector<CheckpointEvaluation>& evaluations) {
+    return EvaluationReport{"strided", evaluations, {}};
+  };
+  EXPECT_THAT(evaluation_table(report({evaluation})), Not(HasSubstr("rolling")));
+  EXPECT_THAT(evaluation_json(report({evaluation})), HasSubstr("\"bits_per_byte\": 2.5"));
   CheckpointEvaluation partial = evaluation;
   partial.bits_per_byte.reset();
-  EXPECT_THAT(evaluation_table(setting, {evaluation, partial}),
+  EXPECT_THAT(evaluation_table(report({evaluation, partial})),
               HasSubstr("windows that score all of it (rolling"));
-  EXPECT_THAT(evaluation_json(setting, {partial}), HasSubstr("\"bits_per_byte\": null"));
+  EXPECT_THAT(evaluation_json(report({partial})), HasSubstr("\"bits_per_byte\": null"));
 }
 
 }  // namespace
