@@ -68,7 +68,7 @@ std::vector<std::int32_t> ByteLevelTokenizer::encode(std::string_view text) cons
 
 std::string ByteLevelTokenizer::decode(std::span<const std::int32_t> tokens) const {
   std::string bytes;
-  for (const std::int32_t token : tokens) bytes += bytes_by_id_[static_cast<std::size_t>(token)];
+  for (const std::int32_t token : tokens) bytes += token_bytes(token);
   return replace_invalid_utf8(bytes);
 }
 

@@ -33,6 +33,10 @@ class ByteLevelTokenizer {
   // Text of less than 2^31 bytes. Both may be called from several threads at once.
   std::vector<std::int32_t> encode(std::string_view text) const;
   std::string decode(std::span<const std::int32_t> tokens) const;
+  // Empty for a special token and where there is none.
+  const std::string& token_bytes(std::int32_t token) const {
+    return bytes_by_id_[static_cast<std::size_t>(token)];
+  }
 
   std::int64_t vocab_size() const;  // the largest id and one
   std::int32_t eod_id() const;

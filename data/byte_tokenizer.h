@@ -26,6 +26,8 @@ class ByteTokenizer {
     return text;
   }
 
+  std::string token_bytes(std::int32_t token) const { return decode({&token, 1}); }
+
   std::int64_t vocab_size() const { return 257; }
   std::int32_t eod_id() const { return 256; }
   std::string fingerprint() const { return "bytes-257"; }

@@ -25,6 +25,9 @@ std::vector<std::int32_t> SentencePieceTokenizer::encode(std::string_view) const
 std::string SentencePieceTokenizer::decode(std::span<const std::int32_t>) const {
   return {};
 }
+std::string SentencePieceTokenizer::token_bytes(std::int32_t) const {
+  return {};
+}
 std::int64_t SentencePieceTokenizer::vocab_size() const {
   return 0;
 }

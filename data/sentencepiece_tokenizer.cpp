@@ -57,6 +57,26 @@ std::string SentencePieceTokenizer::decode(std::span<const std::int32_t> tokens)
   return text;
 }
 
+std::string SentencePieceTokenizer::token_bytes(std::int32_t token) const {
+  if (processor_->IsControl(token)) return "";
+  const std::string& piece = processor_->IdToPiece(token);
+  // "<0xE2>"
+  if (processor_->IsByte(token)) {
+    return {static_cast<char>(std::stoi(piece.substr(3, 2), nullptr, 16))};
+  }
+  if (processor_->IsUnknown(token)) return decode({&token, 1});
+  constexpr std::string_view kSpace = "\u2581";
+  std::string bytes;
+  std::string_view rest = piece;
+  for (std::size_t at = 0; (at = rest.find(kSpace)) != std::string_view::npos;) {
+    bytes += rest.substr(0, at);
+    bytes += ' ';
+    rest.remove_prefix(at + kSpace.size());
+  }
+  bytes += rest;
+  return bytes;
+}
+
 std::int64_t SentencePieceTokenizer::vocab_size() const {
   return processor_->GetPieceSize();
 }

@@ -25,6 +25,8 @@ class SentencePieceTokenizer {
 
   std::vector<std::int32_t> encode(std::string_view text) const;
   std::string decode(std::span<const std::int32_t> tokens) const;
+  // The mark of a space is one also where decode() of a text that begins so leaves it out.
+  std::string token_bytes(std::int32_t token) const;
 
   std::int64_t vocab_size() const;
   std::int32_t eod_id() const;

@@ -27,6 +27,9 @@ class Tokenizer {
   std::vector<std::int32_t> encode(std::string_view text) const;
   // Throws Error for a token outside the vocabulary.
   std::string decode(std::span<const std::int32_t> tokens) const;
+  // What a token adds to a text that has begun: bytes that may be part of a character. Empty for
+  // eod and other special tokens. Throws as decode() does.
+  std::string token_bytes(std::int32_t token) const;
 
   std::int64_t vocab_size() const;
   std::int32_t eod_id() const;
@@ -39,6 +42,8 @@ class Tokenizer {
   std::string fingerprint() const;
 
  private:
+  void require_token(std::int32_t token) const;
+
   std::filesystem::path file_;
   std::variant<ByteTokenizer, SentencePieceTokenizer, ByteLevelTokenizer> tokenizer_;
 };

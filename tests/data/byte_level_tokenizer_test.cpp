@@ -11,6 +11,7 @@
 #include <thread>
 
 #include "data/indexed_dataset.h"
+#include "data/text_stream.h"
 #include "data/tokenize.h"
 #include "tests/support/temporary_folder.h"
 
@@ -42,6 +43,13 @@ Tokenizer variant(const std::string& name) {
   return tokenizer_of(described);
 }
 
+std::string streamed(const Tokenizer& tokenizer, const Tokens& tokens) {
+  TextStream stream(tokenizer);
+  std::string text;
+  for (const std::int32_t token : tokens) text += stream.add(token);
+  return text + stream.finish();
+}
+
 TEST(ByteLevelTokenizer, EncodesAndDecodesAsHuggingFace) {
   const json golden = committed("golden.json");
   for (const json& expected : golden["variants"]) {
@@ -54,9 +62,11 @@ TEST(ByteLevelTokenizer, EncodesAndDecodesAsHuggingFace) {
       const Tokens tokens = tokenizer.encode(text);
       EXPECT_EQ(tokens, expected["ids"][i].get<Tokens>()) << text;
       EXPECT_EQ(tokenizer.decode(tokens), expected["decoded"].value(std::to_string(i), text));
+      EXPECT_EQ(streamed(tokenizer, tokens), tokenizer.decode(tokens));
     }
     for (std::size_t i = 0; i < golden["streams"].size(); ++i) {
       EXPECT_EQ(tokenizer.decode(golden["streams"][i].get<Tokens>()), expected["streams"][i]);
+      EXPECT_EQ(streamed(tokenizer, golden["streams"][i].get<Tokens>()), expected["streams"][i]);
     }
   }
 }
