@@ -1,0 +1,53 @@
+#include "scripts/checkpoint_tokenizer.h"
+
+#include <algorithm>
+#include <vector>
+
+#include "framework/error.h"
+#include "framework/files/content_hash.h"
+#include "framework/files/folder.h"
+#include "framework/files/mapped_file.h"
+
+namespace polyhead {
+namespace {
+
+namespace fs = std::filesystem;
+
+// The first one is to be preferred.
+std::vector<fs::path> tokenizer_files(const fs::path& folder) {
+  std::vector<fs::path> files;
+  const auto add_where = [&](auto&& matches) {
+    for (const std::string& name : list_folder(folder)) {
+      if (matches(fs::path(name))) files.push_back(folder / name);
+    }
+  };
+  add_where([](const fs::path& name) { return name == "tokenizer.model"; });
+  add_where([](const fs::path& name) { return name == "tokenizer.json"; });
+  add_where([](const fs::path& name) {
+    return name.extension() == ".model" && name != "tokenizer.model";
+  });
+  return files;
+}
+
+}  // namespace
+
+Tokenizer open_checkpoint_tokenizer(const ModelSource& source) {
+  const std::string& fingerprint = source.tokenizer_fingerprint;
+  if (fingerprint == ByteTokenizer().fingerprint()) return Tokenizer("bytes");
+  const std::vector<fs::path> files = tokenizer_files(source.folder);
+  require(!files.empty(),
+          "{}: the folder has no tokenizer (tokenizer.json, tokenizer.model or another .model "
+          "file); put the one that the model was trained with there",
+          source.folder.string());
+  if (fingerprint.empty()) return Tokenizer(files.front().string());
+  const auto own = std::find_if(files.begin(), files.end(), [&](const fs::path& file) {
+    return content_hash(MappedFile(file).bytes()) == fingerprint;
+  });
+  require(own != files.end(),
+          "{} is not the tokenizer that the model was trained with (fingerprint {}); put that one "
+          "there",
+          files.front().string(), fingerprint);
+  return Tokenizer(own->string());
+}
+
+}  // namespace polyhead
