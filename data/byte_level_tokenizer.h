@@ -9,7 +9,7 @@
 // tokenizer.json does not say which token ends a document. It is the first of <|endoftext|> (GPT-2,
 // Qwen), <|end_of_text|> (Llama 3), <|end▁of▁sentence|> with wide bars (DeepSeek) and </s> that is
 // a special token of the file; one that marks the end of a turn in a chat ends no document. A token
-// that begins documents (Llama 3's <|begin_of_text|>) is not added.
+// that begins documents (Llama 3's <|begin_of_text|>) is not added; bos_id() tells it.
 //
 // A build with POLYHEAD_WITH_TOKENIZER_JSON=OFF refuses to load one.
 #pragma once
@@ -17,6 +17,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -40,12 +41,14 @@ class ByteLevelTokenizer {
 
   std::int64_t vocab_size() const;  // the largest id and one
   std::int32_t eod_id() const;
+  std::optional<std::int32_t> bos_id() const;
   const std::string& fingerprint() const { return fingerprint_; }
 
  private:
   std::shared_ptr<const ByteLevelEncoder> encoder_;
   std::vector<std::string> bytes_by_id_;  // empty for a special token and where there is none
   std::int32_t eod_id_ = 0;
+  std::optional<std::int32_t> bos_id_;
   std::string fingerprint_;
 };
 

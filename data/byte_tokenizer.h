@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -30,6 +31,7 @@ class ByteTokenizer {
 
   std::int64_t vocab_size() const { return 257; }
   std::int32_t eod_id() const { return 256; }
+  std::optional<std::int32_t> bos_id() const { return std::nullopt; }
   std::string fingerprint() const { return "bytes-257"; }
 };
 

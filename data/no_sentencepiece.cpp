@@ -34,6 +34,9 @@ std::int64_t SentencePieceTokenizer::vocab_size() const {
 std::int32_t SentencePieceTokenizer::eod_id() const {
   return 0;
 }
+std::optional<std::int32_t> SentencePieceTokenizer::bos_id() const {
+  return std::nullopt;
+}
 
 void train_sentencepiece(std::vector<std::string>, std::int64_t,
                          const std::filesystem::path& file) {

@@ -85,6 +85,11 @@ std::int32_t SentencePieceTokenizer::eod_id() const {
   return processor_->eos_id();
 }
 
+std::optional<std::int32_t> SentencePieceTokenizer::bos_id() const {
+  const int id = processor_->bos_id();
+  return id < 0 ? std::nullopt : std::optional<std::int32_t>(id);
+}
+
 void train_sentencepiece(std::vector<std::string> lines, std::int64_t vocab_size,
                          const std::filesystem::path& file) {
   Lines iterator(std::move(lines));

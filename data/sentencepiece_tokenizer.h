@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -30,6 +31,7 @@ class SentencePieceTokenizer {
 
   std::int64_t vocab_size() const;
   std::int32_t eod_id() const;
+  std::optional<std::int32_t> bos_id() const;  // none where the model has no such piece
   const std::string& fingerprint() const { return fingerprint_; }
 
  private:

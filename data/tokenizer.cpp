@@ -57,6 +57,10 @@ std::int32_t Tokenizer::eod_id() const {
   return std::visit([](const auto& tokenizer) { return tokenizer.eod_id(); }, tokenizer_);
 }
 
+std::optional<std::int32_t> Tokenizer::bos_id() const {
+  return std::visit([](const auto& tokenizer) { return tokenizer.bos_id(); }, tokenizer_);
+}
+
 std::string Tokenizer::kind() const {
   constexpr std::array kKinds = {kBytes, "sentencepiece", "byte_level_bpe"};
   return kKinds[tokenizer_.index()];

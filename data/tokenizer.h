@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -33,6 +34,9 @@ class Tokenizer {
 
   std::int64_t vocab_size() const;
   std::int32_t eod_id() const;
+  // What the families of these tokenizers put in front of a text: the token that a tokenizer.json's
+  // post_processor adds, or sentencepiece's begin-of-sentence piece. None for bytes.
+  std::optional<std::int32_t> bos_id() const;
   std::string kind() const;                  // "bytes", "sentencepiece" or "byte_level_bpe"
   const std::filesystem::path& file() const  // empty for bytes
   {

@@ -50,6 +50,18 @@ std::string streamed(const Tokenizer& tokenizer, const Tokens& tokens) {
   return text + stream.finish();
 }
 
+TEST(ByteLevelTokenizer, TellsWhatItsTemplatePutsInFront) {
+  EXPECT_EQ(variant("llama3").bos_id(), 0);  // in a sequence of processors
+  EXPECT_EQ(variant("o200k").bos_id(), 0);
+  for (const char* without : {"gpt2", "qwen2"}) EXPECT_FALSE(variant(without).bos_id()) << without;
+  json described = committed("tokenizer.json");
+  const json text = {{"Sequence", {{"id", "A"}, {"type_id", 0}}}};
+  for (const json& single : {json::array({text}), json::array(), json("odd"), json(nullptr)}) {
+    described["post_processor"] = {{"type", "TemplateProcessing"}, {"single", single}};
+    EXPECT_FALSE(tokenizer_of(described).bos_id()) << single;
+  }
+}
+
 TEST(ByteLevelTokenizer, EncodesAndDecodesAsHuggingFace) {
   const json golden = committed("golden.json");
   for (const json& expected : golden["variants"]) {

@@ -31,6 +31,7 @@ TEST(SentencePieceTokenizer, RoundTripsAllText) {
   const Tokenizer tokenizer((folder / "prose.model").string());
   EXPECT_EQ(tokenizer.kind(), "sentencepiece");
   EXPECT_EQ(tokenizer.vocab_size(), 400);
+  EXPECT_EQ(tokenizer.bos_id(), 1);
   EXPECT_EQ(tokenizer.decode(tokenizer.encode(kOddText)), kOddText);
   EXPECT_EQ(tokenizer.decode(tokenizer.encode("a\u2581b")), "a b");  // the documented exception
   std::string bytes;
