@@ -1,8 +1,9 @@
 #include "scripts/checkpoint_tokenizer.h"
 
 #include <algorithm>
-#include <vector>
+#include <optional>
 
+#include "data/text.h"
 #include "framework/error.h"
 #include "framework/files/content_hash.h"
 #include "framework/files/folder.h"
@@ -48,6 +49,25 @@ Tokenizer open_checkpoint_tokenizer(const ModelSource& source) {
           "there",
           files.front().string(), fingerprint);
   return Tokenizer(own->string());
+}
+
+std::vector<std::int32_t> encode_prompt(const std::string& prompt, const Tokenizer& tokenizer,
+                                        const ModelSource& source) {
+  const std::optional<std::size_t> invalid = find_invalid_utf8(prompt);
+  require(!invalid, "the prompt is not UTF-8 at byte {}; convert it", invalid.value_or(0));
+  std::vector<std::int32_t> tokens = tokenizer.encode(prompt);
+  const bool trained_here = file_exists(source.folder / "trainer.json");
+  if (!trained_here && tokenizer.bos_id()) tokens.insert(tokens.begin(), *tokenizer.bos_id());
+  if (tokens.empty()) tokens.push_back(tokenizer.eod_id());
+  const std::int64_t vocab_size = source.model.vocab_size.value();
+  for (const std::int32_t token : tokens) {
+    require(
+        token < vocab_size,
+        "the prompt has token {} of the tokenizer, which lies outside the vocabulary of {} that "
+        "{} has (model.vocab_size)",
+        token, vocab_size, source.folder.string());
+  }
+  return tokens;
 }
 
 }  // namespace polyhead

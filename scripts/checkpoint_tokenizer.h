@@ -1,5 +1,9 @@
-// The tokenizer that a checkpoint carries in its folder.
+// The tokenizer that a checkpoint carries in its folder, and a prompt in its tokens.
 #pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
 
 #include "data/tokenizer.h"
 #include "scripts/model_source.h"
@@ -11,5 +15,13 @@ namespace polyhead {
 // is of a sentencepiece family, whose tokenizer.json is no byte-level one.) Throws Error where
 // there is none, or only others. Not collective.
 Tokenizer open_checkpoint_tokenizer(const ModelSource& source);
+
+// A prompt is encoded as the model has seen documents begin. Training here (a folder with a
+// trainer.json) puts nothing in front of them: what comes before is the end of another. Models from
+// elsewhere have seen the token that their tokenizer's family puts there, Tokenizer::bos_id(). A
+// prompt without any tokens becomes the end of a document. Throws Error for a prompt that is not
+// UTF-8, and for tokens that the model lacks.
+std::vector<std::int32_t> encode_prompt(const std::string& prompt, const Tokenizer& tokenizer,
+                                        const ModelSource& source);
 
 }  // namespace polyhead

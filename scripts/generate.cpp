@@ -28,9 +28,9 @@ struct Arguments {
 
 // At once: a text appears as it is written.
 void print_text(std::string_view text) {
-  const bool written = std::fwrite(text.data(), 1, text.size(), stdout) == text.size();
-  require(written && std::fflush(stdout) == 0, "cannot write the text to stdout: {}",
-          std::strerror(errno));
+  const bool written =
+      std::fwrite(text.data(), 1, text.size(), stdout) == text.size() && std::fflush(stdout) == 0;
+  require(written, "cannot write the text to stdout: {}", std::strerror(errno));
 }
 
 void run(const Arguments& arguments, const Communicator& world) {
@@ -73,7 +73,10 @@ void add_generate_command(CLI::App& app, const Communicator& world) {
   command->add_option("--top-p", sampling.top_p,
                       "Choose, after --top-k, among the likeliest tokens that have a mass of P "
                       "together");
-  command->add_option("--seed", sampling.seed, "The same seed draws the same tokens (default: 0)");
+  command->add_option("--seed", sampling.seed, "The same seed draws the same tokens (default: 0)")
+      ->check([](const std::string& seed) {
+        return std::string(seed.starts_with('-') ? "must not be negative" : "");
+      });
   command->add_flag("--ignore-eos", options.ignore_eos,
                     "Go on where the text has ended, up to --max-new-tokens");
   options.inference.tensor_parallel_size = world.size();

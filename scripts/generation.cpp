@@ -5,7 +5,6 @@
 #include <optional>
 #include <span>
 
-#include "data/text.h"
 #include "data/text_stream.h"
 #include "framework/error.h"
 #include "scripts/checkpoint_tokenizer.h"
@@ -20,23 +19,6 @@ constexpr std::int64_t kMostNewTokens = std::int64_t{1} << 24;
 // CUDA plans of products and blocks of memory) stays little, and most steps find it made.
 constexpr std::int64_t kLengthMultiple = 64;
 constexpr std::int32_t kFiller = 0;  // any token of the vocabulary
-
-std::vector<std::int32_t> encode_prompt(const std::string& prompt, const Tokenizer& tokenizer,
-                                        const ModelSource& source) {
-  const std::optional<std::size_t> invalid = find_invalid_utf8(prompt);
-  require(!invalid, "the prompt is not UTF-8 at byte {}; convert it", invalid.value_or(0));
-  std::vector<std::int32_t> tokens = tokenizer.encode(prompt);
-  if (tokens.empty()) tokens.push_back(tokenizer.eod_id());
-  const std::int64_t vocab_size = source.model.vocab_size.value();
-  for (const std::int32_t token : tokens) {
-    require(
-        token < vocab_size,
-        "the prompt has token {} of the tokenizer, which lies outside the vocabulary of {} that "
-        "{} was trained with (model.vocab_size)",
-        token, vocab_size, source.folder.string());
-  }
-  return tokens;
-}
 
 void check_positions(const ModelSource& source, std::int64_t prompt, std::int64_t new_tokens) {
   if (source.model.position_embedding != PositionEmbedding::kLearned) return;

@@ -1,9 +1,7 @@
 // Text that a checkpoint writes on, token by token.
 //
-// A prompt is encoded as documents are for training: without a token in front, because the data has
-// none that begins a document. What comes before a document there is the one that ends another; an
-// empty prompt is that token. A token that is no text (the end of a document, and what other
-// special tokens a vocabulary has) ends the text.
+// A token that is no text (the end of a document, and what other special tokens a vocabulary has)
+// ends the text. How a prompt becomes tokens is in scripts/checkpoint_tokenizer.h.
 //
 // Every token takes a forward pass over the whole sequence, as no keys and values are kept: time
 // grows with the square of the length. The logits of the last position alone are computed.

@@ -59,5 +59,36 @@ TEST_F(CheckpointTokenizer, IsFoundByItsNameWhereTrainingIsUnknown) {
   EXPECT_EQ(open("").vocab_size(), 351);
 }
 
+class EncodePrompt : public CheckpointTokenizer {
+ protected:
+  std::vector<std::int32_t> encode(const std::string& prompt, const Tokenizer& tokenizer,
+                                   std::int64_t vocab_size) const {
+    ModelSource source;
+    source.folder = folder_.path();
+    source.model.vocab_size = vocab_size;
+    return encode_prompt(prompt, tokenizer, source);
+  }
+};
+
+TEST_F(EncodePrompt, BeginsAsTheModelHasSeenDocumentsBegin) {
+  add_model("tokenizer.model", 350);
+  const Tokenizer tokenizer((folder_ / "tokenizer.model").string());
+  const std::vector<std::int32_t> text = tokenizer.encode("the fox");
+  std::vector<std::int32_t> marked = {tokenizer.bos_id().value()};
+  EXPECT_EQ(encode("", tokenizer, 350), marked);
+  marked.insert(marked.end(), text.begin(), text.end());
+  EXPECT_EQ(encode("the fox", tokenizer, 350), marked);
+  testing::write_file(folder_ / "trainer.json", "");
+  EXPECT_EQ(encode("the fox", tokenizer, 350), text);
+  EXPECT_EQ(encode("", tokenizer, 350), std::vector<std::int32_t>{tokenizer.eod_id()});
+}
+
+TEST_F(EncodePrompt, RefusesTokensThatTheModelLacks) {
+  EXPECT_THAT(error_of([&] { encode("abc", Tokenizer("bytes"), 'c'); }),
+              HasSubstr("the prompt has token 99 of the tokenizer, which lies outside the "
+                        "vocabulary of 99"));
+  EXPECT_THAT(error_of([&] { encode("", Tokenizer("bytes"), 256); }), HasSubstr("token 256"));
+}
+
 }  // namespace
 }  // namespace polyhead

@@ -61,6 +61,11 @@ for ranks in 2 4; do
 done
 iconv -f UTF-8 -t UTF-8 drawn > /dev/null || failed "the text is not UTF-8"
 
+code=0
+"$polyhead" generate run --prompt ca > /dev/full 2> stderr || code=$?
+[ "$code" -eq 1 ] || failed "/dev/full: exit status $code, not 1"
+grep -q 'cannot write the text to stdout: No space left on device' stderr || failed "/dev/full: another message"
+
 # refused STATUS TEXT ARGUMENT...
 refused() {
   local status=$1 text=$2 ranks code
@@ -80,6 +85,7 @@ refused 2 'prompt' run --prompt a --prompt-file prompt.txt
 refused 2 '--top-p 1.5: must be above 0 and at most 1' run --prompt a --top-p 1.5 --tp 1
 refused 2 '--temperature -1: must be a number of at least 0' run --prompt a --temperature -1 --tp 1
 refused 2 '--max-new-tokens 0: must lie between 1' run --prompt a --max-new-tokens 0 --tp 1
+refused 2 '--seed: must not be negative' run --prompt a --seed -1
 refused 1 'the prompt is not UTF-8 at byte 1' run --prompt "$(printf 'a\377')" --tp 1
 refused 1 'absent.txt' run --prompt-file absent.txt --tp 1
 refused 1 'absent' absent --prompt a --tp 1
