@@ -28,6 +28,13 @@ std::int32_t find_eod(const TokenizerDescription& description, const std::string
        fmt::join(kDocumentEnds, ", "));
 }
 
+std::optional<std::int32_t> find_bos(const TokenizerDescription& description) {
+  for (const AddedToken& token : description.added_tokens) {
+    if (token.content == description.leading_token) return token.id;
+  }
+  return std::nullopt;
+}
+
 // The bytes that each token decodes to.
 std::vector<std::string> bytes_by_id(const TokenizerDescription& description) {
   std::vector<std::string> bytes;
@@ -58,6 +65,7 @@ ByteLevelTokenizer::ByteLevelTokenizer(const std::filesystem::path& file) {
   encoder_ = std::make_shared<ByteLevelEncoder>(description, file.string());
   bytes_by_id_ = bytes_by_id(description);
   eod_id_ = find_eod(description, file.string());
+  bos_id_ = find_bos(description);
   fingerprint_ = content_hash(json.bytes());
 }
 
@@ -68,7 +76,7 @@ std::vector<std::int32_t> ByteLevelTokenizer::encode(std::string_view text) cons
 
 std::string ByteLevelTokenizer::decode(std::span<const std::int32_t> tokens) const {
   std::string bytes;
-  for (const std::int32_t token : tokens) bytes += bytes_by_id_[static_cast<std::size_t>(token)];
+  for (const std::int32_t token : tokens) bytes += token_bytes(token);
   return replace_invalid_utf8(bytes);
 }
 
@@ -78,6 +86,10 @@ std::int64_t ByteLevelTokenizer::vocab_size() const {
 
 std::int32_t ByteLevelTokenizer::eod_id() const {
   return eod_id_;
+}
+
+std::optional<std::int32_t> ByteLevelTokenizer::bos_id() const {
+  return bos_id_;
 }
 
 }  // namespace polyhead

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -26,8 +27,11 @@ class ByteTokenizer {
     return text;
   }
 
+  std::string token_bytes(std::int32_t token) const { return decode({&token, 1}); }
+
   std::int64_t vocab_size() const { return 257; }
   std::int32_t eod_id() const { return 256; }
+  std::optional<std::int32_t> bos_id() const { return std::nullopt; }
   std::string fingerprint() const { return "bytes-257"; }
 };
 

@@ -25,11 +25,17 @@ std::vector<std::int32_t> SentencePieceTokenizer::encode(std::string_view) const
 std::string SentencePieceTokenizer::decode(std::span<const std::int32_t>) const {
   return {};
 }
+std::string SentencePieceTokenizer::token_bytes(std::int32_t) const {
+  return {};
+}
 std::int64_t SentencePieceTokenizer::vocab_size() const {
   return 0;
 }
 std::int32_t SentencePieceTokenizer::eod_id() const {
   return 0;
+}
+std::optional<std::int32_t> SentencePieceTokenizer::bos_id() const {
+  return std::nullopt;
 }
 
 void train_sentencepiece(std::vector<std::string>, std::int64_t,

@@ -25,5 +25,8 @@ std::int64_t ByteLevelTokenizer::vocab_size() const {
 std::int32_t ByteLevelTokenizer::eod_id() const {
   return 0;
 }
+std::optional<std::int32_t> ByteLevelTokenizer::bos_id() const {
+  return std::nullopt;
+}
 
 }  // namespace polyhead

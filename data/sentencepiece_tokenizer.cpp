@@ -57,12 +57,37 @@ std::string SentencePieceTokenizer::decode(std::span<const std::int32_t> tokens)
   return text;
 }
 
+std::string SentencePieceTokenizer::token_bytes(std::int32_t token) const {
+  if (processor_->IsControl(token)) return "";
+  const std::string& piece = processor_->IdToPiece(token);
+  // "<0xE2>"
+  if (processor_->IsByte(token)) {
+    return {static_cast<char>(std::stoi(piece.substr(3, 2), nullptr, 16))};
+  }
+  if (processor_->IsUnknown(token)) return decode({&token, 1});
+  constexpr std::string_view kSpace = "\u2581";
+  std::string bytes;
+  std::string_view rest = piece;
+  for (std::size_t at = 0; (at = rest.find(kSpace)) != std::string_view::npos;) {
+    bytes += rest.substr(0, at);
+    bytes += ' ';
+    rest.remove_prefix(at + kSpace.size());
+  }
+  bytes += rest;
+  return bytes;
+}
+
 std::int64_t SentencePieceTokenizer::vocab_size() const {
   return processor_->GetPieceSize();
 }
 
 std::int32_t SentencePieceTokenizer::eod_id() const {
   return processor_->eos_id();
+}
+
+std::optional<std::int32_t> SentencePieceTokenizer::bos_id() const {
+  const int id = processor_->bos_id();
+  return id < 0 ? std::nullopt : std::optional<std::int32_t>(id);
 }
 
 void train_sentencepiece(std::vector<std::string> lines, std::int64_t vocab_size,

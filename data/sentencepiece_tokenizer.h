@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -25,9 +26,12 @@ class SentencePieceTokenizer {
 
   std::vector<std::int32_t> encode(std::string_view text) const;
   std::string decode(std::span<const std::int32_t> tokens) const;
+  // The mark of a space is one also where decode() of a text that begins so leaves it out.
+  std::string token_bytes(std::int32_t token) const;
 
   std::int64_t vocab_size() const;
   std::int32_t eod_id() const;
+  std::optional<std::int32_t> bos_id() const;  // none where the model has no such piece
   const std::string& fingerprint() const { return fingerprint_; }
 
  private:

@@ -28,12 +28,17 @@ CodePoint first_code_point(std::string_view text) {
   return {value, bytes};
 }
 
+// The bytes of the code point that begins with this one; 1 where none does but ASCII.
+std::size_t code_point_bytes(unsigned char lead) {
+  if (lead < 0xC2 || lead > 0xF4) return 1;
+  return lead >= 0xF0 ? 4 : lead >= 0xE0 ? 3 : 2;
+}
+
 // How many bytes could begin a code point, which they do not complete; at least 1. `text` does not
 // begin with a code point.
 std::size_t maximal_subpart(std::string_view text) {
   const auto lead = static_cast<unsigned char>(text[0]);
-  if (lead < 0xC2 || lead > 0xF4) return 1;
-  const std::size_t bytes = lead >= 0xF0 ? 4 : lead >= 0xE0 ? 3 : 2;
+  const std::size_t bytes = code_point_bytes(lead);
   // The second byte decides on overlong forms, surrogates and what lies above U+10FFFF.
   unsigned char lowest = lead == 0xE0 ? 0xA0 : lead == 0xF0 ? 0x90 : 0x80;
   unsigned char highest = lead == 0xED ? 0x9F : lead == 0xF4 ? 0x8F : 0xBF;
@@ -75,6 +80,15 @@ std::string replace_invalid_utf8(std::string_view text) {
   }
   mended += text;
   return mended;
+}
+
+std::size_t unfinished_utf8(std::string_view text) {
+  for (std::size_t length = 1; length <= std::min<std::size_t>(3, text.size()); ++length) {
+    const std::string_view end = text.substr(text.size() - length);
+    const bool begins = code_point_bytes(static_cast<unsigned char>(end[0])) > length;
+    if (begins && maximal_subpart(end) == length) return length;
+  }
+  return 0;
 }
 
 std::string_view take_line(std::string_view& text) {

@@ -15,6 +15,9 @@ std::optional<std::size_t> find_invalid_utf8(std::string_view text);
 // an ill-formed sequence, as The Unicode Standard recommends (section 3.9).
 std::string replace_invalid_utf8(std::string_view text);
 
+// How many bytes at the end begin a code point that more bytes could complete: 0 to 3.
+std::size_t unfinished_utf8(std::string_view text);
+
 // Takes the first line off `text`, with its line feed where it has one; text is not empty.
 std::string_view take_line(std::string_view& text);
 

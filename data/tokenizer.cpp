@@ -33,13 +33,20 @@ std::vector<std::int32_t> Tokenizer::encode(std::string_view text) const {
   return std::visit([&](const auto& tokenizer) { return tokenizer.encode(text); }, tokenizer_);
 }
 
+void Tokenizer::require_token(std::int32_t token) const {
+  require(0 <= token && token < vocab_size(),
+          "token {} lies outside the {} tokenizer's vocabulary of {}", token, kind(), vocab_size());
+}
+
 std::string Tokenizer::decode(std::span<const std::int32_t> tokens) const {
-  for (const std::int32_t token : tokens) {
-    require(0 <= token && token < vocab_size(),
-            "token {} lies outside the {} tokenizer's vocabulary of {}", token, kind(),
-            vocab_size());
-  }
+  for (const std::int32_t token : tokens) require_token(token);
   return std::visit([&](const auto& tokenizer) { return tokenizer.decode(tokens); }, tokenizer_);
+}
+
+std::string Tokenizer::token_bytes(std::int32_t token) const {
+  require_token(token);
+  return std::visit([&](const auto& tokenizer) { return tokenizer.token_bytes(token); },
+                    tokenizer_);
 }
 
 std::int64_t Tokenizer::vocab_size() const {
@@ -48,6 +55,10 @@ std::int64_t Tokenizer::vocab_size() const {
 
 std::int32_t Tokenizer::eod_id() const {
   return std::visit([](const auto& tokenizer) { return tokenizer.eod_id(); }, tokenizer_);
+}
+
+std::optional<std::int32_t> Tokenizer::bos_id() const {
+  return std::visit([](const auto& tokenizer) { return tokenizer.bos_id(); }, tokenizer_);
 }
 
 std::string Tokenizer::kind() const {

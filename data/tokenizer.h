@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -27,9 +28,15 @@ class Tokenizer {
   std::vector<std::int32_t> encode(std::string_view text) const;
   // Throws Error for a token outside the vocabulary.
   std::string decode(std::span<const std::int32_t> tokens) const;
+  // What a token adds to a text that has begun: bytes that may be part of a character. Empty for
+  // eod and other special tokens. Throws as decode() does.
+  std::string token_bytes(std::int32_t token) const;
 
   std::int64_t vocab_size() const;
   std::int32_t eod_id() const;
+  // What the families of these tokenizers put in front of a text: the token that a tokenizer.json's
+  // post_processor adds, or sentencepiece's begin-of-sentence piece. None for bytes.
+  std::optional<std::int32_t> bos_id() const;
   std::string kind() const;                  // "bytes", "sentencepiece" or "byte_level_bpe"
   const std::filesystem::path& file() const  // empty for bytes
   {
@@ -39,6 +46,8 @@ class Tokenizer {
   std::string fingerprint() const;
 
  private:
+  void require_token(std::int32_t token) const;
+
   std::filesystem::path file_;
   std::variant<ByteTokenizer, SentencePieceTokenizer, ByteLevelTokenizer> tokenizer_;
 };

@@ -132,15 +132,24 @@ void read_pre_tokenizer(const json& value, const std::string& place,
   }
 }
 
-void check_post_processor(const json& value, const std::string& place) {
+// The first piece of a template, where it is a token.
+std::string leading_token(const json& post_template) {
+  static const json::json_pointer kName("/single/0/SpecialToken/id");
+  if (!post_template.contains(kName) || !post_template.at(kName).is_string()) return "";
+  return post_template.at(kName).get<std::string>();
+}
+
+void read_post_processor(const json& value, const std::string& place,
+                         TokenizerDescription& description) {
   if (value.is_null()) return;
   const Section processor(value, place);
-  if (processor.choice("type", {"ByteLevel", "TemplateProcessing", "Sequence"}) != "Sequence") {
-    return;
-  }
+  const std::string type =
+      processor.choice("type", {"ByteLevel", "TemplateProcessing", "Sequence"});
+  if (type == "TemplateProcessing") description.leading_token = leading_token(value);
+  if (type != "Sequence") return;
   const json& steps = processor.array("processors");
   for (std::size_t i = 0; i < steps.size(); ++i) {
-    check_post_processor(steps[i], fmt::format("{}.processors[{}]", place, i));
+    read_post_processor(steps[i], fmt::format("{}.processors[{}]", place, i), description);
   }
 }
 
@@ -265,7 +274,7 @@ TokenizerDescription read_tokenizer_json(std::string_view text, const std::strin
   read_model(root.at("model"), place("model"), description);
   read_normalizer(root.at("normalizer"), place("normalizer"), description);
   read_pre_tokenizer(root.at("pre_tokenizer"), place("pre_tokenizer"), description);
-  check_post_processor(root.at("post_processor"), place("post_processor"));
+  read_post_processor(root.at("post_processor"), place("post_processor"), description);
   Section(root.at("decoder"), place("decoder")).choice("type", {"ByteLevel"});
   read_added_tokens(root.at("added_tokens"), place("added_tokens"), description);
   return description;

@@ -8,7 +8,7 @@
 //                   suffix of words
 //   decoder         ByteLevel
 //   post_processor  null, ByteLevel, TemplateProcessing, Sequence of them: not applied, because the
-//                   markers that it adds are not part of a text
+//                   markers that it adds are not part of a text; the one in front is told
 //   truncation, padding   null
 // Everything else is refused by its name: it would make other tokens.
 #pragma once
@@ -44,6 +44,9 @@ struct TokenizerDescription {
   std::array<std::int32_t, 256> byte_tokens{};
   std::vector<MergeRule> merges;
   bool ignore_merges = false;  // a piece that is a token is not merged from its bytes
+
+  // What the post_processor puts in front of a text; empty: nothing.
+  std::string leading_token;
 
   // In the vocabulary or behind it. Neither contents nor ids repeat.
   std::vector<AddedToken> added_tokens;

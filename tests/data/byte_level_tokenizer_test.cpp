@@ -11,6 +11,7 @@
 #include <thread>
 
 #include "data/indexed_dataset.h"
+#include "data/text_stream.h"
 #include "data/tokenize.h"
 #include "tests/support/temporary_folder.h"
 
@@ -42,6 +43,25 @@ Tokenizer variant(const std::string& name) {
   return tokenizer_of(described);
 }
 
+std::string streamed(const Tokenizer& tokenizer, const Tokens& tokens) {
+  TextStream stream(tokenizer);
+  std::string text;
+  for (const std::int32_t token : tokens) text += stream.add(token);
+  return text + stream.finish();
+}
+
+TEST(ByteLevelTokenizer, TellsWhatItsTemplatePutsInFront) {
+  EXPECT_EQ(variant("llama3").bos_id(), 0);  // in a sequence of processors
+  EXPECT_EQ(variant("o200k").bos_id(), 0);
+  for (const char* without : {"gpt2", "qwen2"}) EXPECT_FALSE(variant(without).bos_id()) << without;
+  json described = committed("tokenizer.json");
+  const json text = {{"Sequence", {{"id", "A"}, {"type_id", 0}}}};
+  for (const json& single : {json::array({text}), json::array(), json("odd"), json(nullptr)}) {
+    described["post_processor"] = {{"type", "TemplateProcessing"}, {"single", single}};
+    EXPECT_FALSE(tokenizer_of(described).bos_id()) << single;
+  }
+}
+
 TEST(ByteLevelTokenizer, EncodesAndDecodesAsHuggingFace) {
   const json golden = committed("golden.json");
   for (const json& expected : golden["variants"]) {
@@ -54,9 +74,11 @@ TEST(ByteLevelTokenizer, EncodesAndDecodesAsHuggingFace) {
       const Tokens tokens = tokenizer.encode(text);
       EXPECT_EQ(tokens, expected["ids"][i].get<Tokens>()) << text;
       EXPECT_EQ(tokenizer.decode(tokens), expected["decoded"].value(std::to_string(i), text));
+      EXPECT_EQ(streamed(tokenizer, tokens), tokenizer.decode(tokens));
     }
     for (std::size_t i = 0; i < golden["streams"].size(); ++i) {
       EXPECT_EQ(tokenizer.decode(golden["streams"][i].get<Tokens>()), expected["streams"][i]);
+      EXPECT_EQ(streamed(tokenizer, golden["streams"][i].get<Tokens>()), expected["streams"][i]);
     }
   }
 }

@@ -31,8 +31,14 @@ TEST(SentencePieceTokenizer, RoundTripsAllText) {
   const Tokenizer tokenizer((folder / "prose.model").string());
   EXPECT_EQ(tokenizer.kind(), "sentencepiece");
   EXPECT_EQ(tokenizer.vocab_size(), 400);
+  EXPECT_EQ(tokenizer.bos_id(), 1);
   EXPECT_EQ(tokenizer.decode(tokenizer.encode(kOddText)), kOddText);
   EXPECT_EQ(tokenizer.decode(tokenizer.encode("a\u2581b")), "a b");  // the documented exception
+  std::string bytes;
+  for (const std::int32_t token : tokenizer.encode(kOddText)) bytes += tokenizer.token_bytes(token);
+  EXPECT_EQ(bytes, kOddText);
+  EXPECT_EQ(tokenizer.token_bytes(tokenizer.eod_id()), "");
+  EXPECT_EQ(tokenizer.token_bytes(0), tokenizer.decode(std::vector<std::int32_t>{0}));  // unknown
   const std::vector<std::int32_t> tokens = tokenizer.encode("the quick brown fox");
   EXPECT_LT(tokens.size(), 8u);
   EXPECT_THAT(tokens, ::testing::Not(::testing::Contains(tokenizer.eod_id())));

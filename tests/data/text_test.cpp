@@ -59,6 +59,21 @@ TEST(ReplaceInvalidUtf8, ReplacesMaximalSubparts) {
   EXPECT_EQ(replace_invalid_utf8("\xf4\x90\x80\x80"), "\uFFFD\uFFFD\uFFFD\uFFFD");  // too large
 }
 
+TEST(UnfinishedUtf8, CountsBytesThatMoreCouldComplete) {
+  EXPECT_EQ(unfinished_utf8(""), 0u);
+  EXPECT_EQ(unfinished_utf8("a\u00a3\u20ac\U0001F600"), 0u);
+  EXPECT_EQ(unfinished_utf8("a\xc3"), 1u);
+  EXPECT_EQ(unfinished_utf8("\xe2\x82"), 2u);
+  EXPECT_EQ(unfinished_utf8("\U0001F600\xf0\x9f\x98"), 3u);
+  EXPECT_EQ(unfinished_utf8("\xf0\x9f\xc3"), 1u);
+  EXPECT_EQ(unfinished_utf8("\xc3x"), 0u);
+  EXPECT_EQ(unfinished_utf8("\x80"), 0u);          // continues nothing
+  EXPECT_EQ(unfinished_utf8("\xff"), 0u);          // begins nothing
+  EXPECT_EQ(unfinished_utf8("\xc0"), 0u);          // overlong
+  EXPECT_EQ(unfinished_utf8("\xed\xa0"), 0u);      // surrogate
+  EXPECT_EQ(unfinished_utf8("\xf4\x90\x80"), 0u);  // above U+10FFFF
+}
+
 TEST(TakeLine, KeepsLineFeeds) {
   std::string_view text = "one\n\nlast";
   EXPECT_EQ(take_line(text), "one\n");
