@@ -7,6 +7,7 @@
 
 #include "framework/checkpoint/checkpoint_folder.h"
 #include "layers/conversion/convert_checkpoint.h"
+#include "layers/conversion/grouped_query_conversion.h"
 #include "layers/huggingface/config_json.h"
 #include "scripts/rank_0.h"
 #include "scripts/train_config.h"
@@ -14,9 +15,10 @@
 namespace polyhead {
 namespace {
 
-const std::map<std::string, PoolingMethod> kMethods = {{"mean", PoolingMethod::kMean},
-                                                       {"first", PoolingMethod::kFirst},
-                                                       {"random", PoolingMethod::kRandom}};
+const std::map<std::string, PoolingMethod> kMethods = {
+    {"mean", PoolingMethod::kMean},       {"first", PoolingMethod::kFirst},
+    {"random", PoolingMethod::kRandom},   {"medoid", PoolingMethod::kMedoid},
+    {"aligned", PoolingMethod::kAligned}, {"aligned-renorm", PoolingMethod::kAlignedRenorm}};
 
 std::string name_of_method(PoolingMethod method) {
   for (const auto& [name, value] : kMethods) {
@@ -54,6 +56,7 @@ std::string convert(const ConvertOptions& options) {
   const std::string before = attention_variant(config.model);
   const KeyValuePooling pooling = plan_pooling(config.model, target_groups(options), options.method,
                                                options.seed.value_or(state.seed));
+  GroupedQueryConversion conversion(config.model, pooling, nullptr);
   config.model.num_query_groups = pooling.target_groups;
   fit_layout(config);
 
@@ -61,7 +64,7 @@ std::string convert(const ConvertOptions& options) {
   const std::string method =
       fmt::format("{} with {} group{}, {}", after, pooling.target_groups,
                   pooling.target_groups == 1 ? "" : "s", name_of_method(options.method));
-  convert_checkpoint(source, state, options.destination, pooling,
+  convert_checkpoint(source, state, options.destination, &conversion,
                      {to_yaml(config),
                       huggingface_config_json(config.model, config.data.sequence_length), method});
   return fmt::format("converted {} ({}, {} groups) to {} ({})", source.string(), before,
@@ -79,7 +82,9 @@ void add_convert_command(CLI::App& app, const Communicator& world) {
       ->check(CLI::IsMember({"gqa", "mqa"}));
   command->add_option("--groups", options->groups,
                       "groups of the result, a divisor of the source's");
-  command->add_option("--method", options->method, "how heads are pooled: mean, first or random")
+  command
+      ->add_option("--method", options->method,
+                   "how heads are pooled: mean, first, random, medoid, aligned, aligned-renorm")
       ->transform(CLI::CheckedTransformer(kMethods, CLI::ignore_case));
   command->add_option("--seed", options->seed, "of the method random; default: the source's seed");
   command->add_option("--out", options->destination, "folder of the result, which must not exist")
