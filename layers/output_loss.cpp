@@ -87,6 +87,24 @@ Tensor OutputLoss::losses(const Tensor& h, const Tensor& targets) const {
   return losses;
 }
 
+Tensor OutputLoss::logits(const Tensor& h) const {
+  const Tensor all_h = parallel_.enter(h);
+  const Parameter& weight = head();
+  const std::int64_t tokens = all_h.rows(), share = weight.value.rows();
+  // Products in bf16 have sums of f32: there is no rounding between.
+  Tensor part = Tensor::empty_accumulator(h, {tokens, share});
+  ops::matmul_weight(all_h, weight.value, part);
+  if (softcap_ > 0) ops::softcap_forward(softcap_, part);
+  Tensor parts = Tensor::empty_like(part, {parallel_.size() * tokens, share});
+  parallel_.communicator().all_gather(part, parts);
+  Tensor padded = Tensor::empty_like(part, {tokens, parallel_.size() * share});
+  for (int rank = 0; rank < parallel_.size(); ++rank) {
+    padded.column_slice(rank * share, (rank + 1) * share)
+        .copy_from(parts.row_slice(rank * tokens, (rank + 1) * tokens));
+  }
+  return padded.column_slice(0, weight.global_shape[0]).clone();  // padding is behind all ranks'
+}
+
 void OutputLoss::collect_parameters(std::vector<Parameter*>& parameters) {
   if (own_) parameters.push_back(&*own_);
 }
