@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <span>
 
-#include "data/evaluation_windows.h"
 #include "framework/error.h"
 
 namespace polyhead {
@@ -20,9 +19,9 @@ struct TextWindow {
 std::vector<TextWindow> all_windows(const IndexedDataset& dataset, std::int64_t context) {
   std::vector<TextWindow> windows;
   for (std::int64_t document = 0; document < dataset.document_count(); ++document) {
-    for (const EvaluationWindow& window : evaluation_windows(
-             WindowMethod::kStrided, dataset.document_length(document), context, context)) {
-      windows.push_back({document, window.begin, window.length});
+    const std::int64_t inputs = dataset.document_length(document) - 1;
+    for (std::int64_t begin = 0; begin < inputs; begin += context) {
+      windows.push_back({document, begin, std::min(context, inputs - begin)});
     }
   }
   require(!windows.empty(), "{}: no document has two tokens, there is nothing to calibrate on",

@@ -80,8 +80,13 @@ bool GroupedQueryConversion::aligns() const {
 
 GroupedQueryConversion::Projection GroupedQueryConversion::projection(
     std::int64_t layer, const AttentionTensors& weights, const std::string& name) const {
+  const Tensor& weight = tensor_of(weights, layer, name + ".weight");
+  const std::string parameter = attention_prefix(layer) + name + ".weight";
+  pooled_shape(parameter, weight.shape(), pooling_);  // refuses a tensor of another model
+  require(weight.dtype() != DType::kF16, "{} holds F16; heads are pooled in F32, F64 or BF16",
+          parameter);
   const Tensor bias = optional_copy(weights, name + ".bias");
-  Projection result{with_bias(exact_copy(tensor_of(weights, layer, name + ".weight")), bias), {}};
+  Projection result{with_bias(exact_copy(weight), bias), {}};
   if (inputs_ != nullptr) {
     result.metric = bias ? inputs_->covariance_with_one(layer) : inputs_->covariance(layer);
   }
@@ -212,7 +217,6 @@ Tensor GroupedQueryConversion::pooled(std::int64_t layer, const std::string& nam
   const std::string parameter = attention_prefix(layer) + name;
   const Layer& plan = layers_.at(layer);
   if (pooling_.method == PoolingMethod::kMedoid) {
-    pooled_shape(parameter, source.shape(), pooling_);  // refuses a tensor of another model
     return selected(source, plan.medoids, pooling_.head_dim);
   }
   if (!aligns()) return pool_key_values(parameter, source, pooling_);
