@@ -15,9 +15,9 @@ struct ConversionReport {
   std::string method;  // "GQA with 2 groups, aligned"
   bool aligned = false;
   std::int64_t head_dim = 0;
-  std::map<std::int64_t, PoolingFidelity> layers;  // empty where the weights stayed
-  std::optional<std::string> dataset;              // that it was calibrated on
-  std::optional<ModelFidelity> model;              // on that dataset
+  std::map<std::int64_t, PoolingFidelity> layers = {};  // empty where the weights stayed
+  std::optional<std::string> dataset = {};              // that it was calibrated on
+  std::optional<ModelFidelity> model = {};              // on that dataset
 };
 
 // A table with a row for each layer, and what was measured on the text. Empty where there is

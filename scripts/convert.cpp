@@ -174,7 +174,7 @@ void add_convert_command(CLI::App& app, const Communicator& world) {
           "medoid (the one nearest to the others), aligned (turned towards each other, which "
           "changes no output, then their mean), aligned-renorm (and scaled to their norm)")
       ->check(CLI::IsMember(names));
-  command->add_option("--seed", options->seed, "random: default, the source's seed");
+  command->add_option("--seed", options->seed, "random: seed of the draw (default: the source's)");
   command->add_option("--window", options->window,
                       "swa: tokens that a query sees, its own included");
   command->add_option("--pattern", options->pattern,

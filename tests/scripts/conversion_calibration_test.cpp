@@ -7,6 +7,7 @@
 
 #include "framework/checkpoint/checkpoint_folder.h"
 #include "scripts/conversion_calibration.h"
+#include "scripts/conversion_report.h"
 #include "scripts/convert.h"
 #include "tests/support/compare.h"
 #include "tests/support/training_run.h"
@@ -97,15 +98,17 @@ TEST(ModelFidelity, FollowsItsDefinition) {
   EXPECT_NEAR(half.child_perplexity, std::exp(loss), 1e-10);
 }
 
+void train(const TrainingRun& run) {
+  run.run(1, 1, [&](Trainer& trainer, const Communicator&) {
+    trainer.initialize();
+    testing::train_for(trainer, 3);
+    trainer.save();
+  });
+}
+
 class CalibratedConversion : public ::testing::Test {
  protected:
-  CalibratedConversion() {
-    run_.run(1, 1, [&](Trainer& trainer, const Communicator&) {
-      trainer.initialize();
-      testing::train_for(trainer, 3);
-      trainer.save();
-    });
-  }
+  CalibratedConversion() { train(run_); }
 
   nlohmann::json converted(ConvertOptions options, const std::string& name) {
     options.source = run_.checkpoint(3);
@@ -155,6 +158,68 @@ TEST_F(CalibratedConversion, WindowsAreComparedToo) {
   EXPECT_FALSE(report.contains("layers"));
   EXPECT_GT(report["calibration"]["divergence"], 0.0);
   EXPECT_GT(report["calibration"]["attention_relative_errors"][0], 0.0);
+}
+
+std::vector<testing::Variant> sources() {
+  const ModelConfig mha = testing::small_config();
+  using testing::variant;
+  return {variant("gqa4", mha, [](ModelConfig& c) { c.num_query_groups = 4; }),
+          variant("biases", mha, [](ModelConfig& c) { c.add_qkv_bias = true; }),
+          variant("qk_norm", mha, [](ModelConfig& c) { c.qk_norm = true; }),
+          variant("partial_rope", mha, [](ModelConfig& c) { c.rotary_percent = 2.0 / 3.0; }),
+          variant("alibi", mha,
+                  [](ModelConfig& c) { c.position_embedding = PositionEmbedding::kAlibi; }),
+          variant("no_positions", mha,
+                  [](ModelConfig& c) { c.position_embedding = PositionEmbedding::kNone; })};
+}
+
+// The child is read back for the comparison: no tensor is missing, none is left over.
+TEST(ConversionOfCheckpoints, TakesEveryKindOfSource) {
+  for (const testing::Variant& source : sources()) {
+    SCOPED_TRACE(source.name);
+    const TrainingRun run(source.config);
+    train(run);
+    const auto report_of = [&](ConvertOptions options, const std::string& name) {
+      options.source = run.checkpoint(3);
+      options.calibration_dataset = run.config.data.validation[0].path;
+      options.destination = run.folder() / name;
+      convert(options);
+      return nlohmann::json::parse(read_file(options.destination / "conversion.json"));
+    };
+    const auto pooled = [&](PoolingMethod method, const std::string& name) {
+      return report_of(
+          {.source = {}, .to = "gqa", .groups = 2, .method = method, .destination = {}}, name);
+    };
+    const nlohmann::json mean = pooled(PoolingMethod::kMean, "mean");
+    const nlohmann::json aligned = pooled(PoolingMethod::kAligned, "aligned");
+    for (int layer = 0; layer < 2; ++layer) {
+      for (const char* projection : {"keys", "values"}) {
+        const auto error = [&](const nlohmann::json& report) {
+          return report["layers"][layer][projection]["relative_error"].get<double>();
+        };
+        EXPECT_LE(error(aligned), error(mean)) << projection;
+      }
+    }
+    EXPECT_LT(aligned["calibration"]["attention_relative_errors"][0].get<double>(),
+              mean["calibration"]["attention_relative_errors"][0].get<double>());
+    const nlohmann::json swa =
+        report_of({.source = {}, .to = "swa", .window = 6, .destination = {}}, "swa");
+    EXPECT_EQ(swa["calibration"]["divergence"], 0.0) << "as long as the sequences";
+  }
+}
+
+TEST(ConversionReport, SaysWhichKeysCouldNotBeAligned) {
+  ConversionReport report{.method = "GQA with 2 groups, aligned", .aligned = true, .head_dim = 6};
+  report.layers[0] = {{0.5, 0.125, 0.25, 0.75}, {0.25, -0.5, 0.5, 1}, 6};
+  EXPECT_THAT(conversion_table(report), HasSubstr("0.5000   0.125 -> 0.250   0.750"));
+  EXPECT_THAT(conversion_table(report), HasSubstr("0.2500   -0.500 -> 0.500   1.000"));
+  EXPECT_THAT(conversion_table(report), ::testing::Not(HasSubstr("q_norm")));
+  report.layers[1] = {{}, {}, 2};
+  EXPECT_THAT(conversion_table(report), HasSubstr("keys: 2 to 6 of 6 dimensions were aligned; "
+                                                  "q_norm and k_norm weight the others"));
+  EXPECT_EQ(nlohmann::json::parse(conversion_json(report))["layers"][1]["aligned_key_dimensions"],
+            2);
+  EXPECT_EQ(conversion_table({.method = "MHA+SWA"}), "");
 }
 
 TEST_F(CalibratedConversion, AnotherTokenizersTextIsRefused) {
