@@ -30,7 +30,9 @@ class GroupedQueryConversion : public AttentionConversion {
   GroupedQueryConversion(const ModelConfig& config, const KeyValuePooling& pooling,
                          const AttentionInputs* inputs);
 
-  // Keeps two (head_dim, head_dim) matrices for each of the source's groups.
+  // Keeps two (head_dim, head_dim) matrices for each of the source's groups. With a text
+  // about 20 * source groups * head_dim * D^2 operations: 15 s for 16 heads of 128 and D = 2048 on
+  // one core of a busy machine; 5 s without.
   void prepare(std::int64_t layer, const AttentionTensors& weights) override;
   bool replaces(std::string_view name) const override;
   AttentionShapes shapes(std::int64_t layer, const AttentionShapes& replaced) const override;

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "framework/checkpoint/checkpoint_folder.h"
+#include "framework/checkpoint/safetensors_reader.h"
 #include "scripts/conversion_calibration.h"
 #include "scripts/conversion_report.h"
 #include "scripts/convert.h"
@@ -150,6 +151,41 @@ TEST_F(CalibratedConversion, ReportsWhatItDidToTheModel) {
   }
   EXPECT_THAT(text_, HasSubstr("perplexity"));
   EXPECT_THAT(text_, HasSubstr("GQA with 2 groups, aligned, calibrated on 273 tokens of"));
+}
+
+double sum_of_powers(const Tensor& x, int power) {
+  double sum = 0;
+  for (std::int64_t i = 0; i < x.numel(); ++i) sum += std::pow(x.data<float>()[i], power);
+  return sum;
+}
+
+TEST_F(CalibratedConversion, EveryFileIsTurnedTheSameWay) {
+  converted({.source = {},
+             .to = "gqa",
+             .groups = 2,
+             .method = PoolingMethod::kAligned,
+             .destination = {}},
+            "aligned");
+  const auto pair_of = [&](const std::string& stem, const std::string& name) {
+    const std::string parameter = "model.layers.1." + name;
+    return std::pair(SafetensorsReader(run_.checkpoint(3), stem).read(parameter),
+                     SafetensorsReader(run_.folder() / "aligned", stem).read(parameter));
+  };
+  for (const std::string name : {"self_attn.q_proj.weight", "self_attn.o_proj.weight"}) {
+    for (const std::string stem : {"model", "optimizer/exp_avg", "optimizer/exp_avg_sq"}) {
+      const auto [before, after] = pair_of(stem, name);
+      const int power = stem == "optimizer/exp_avg_sq" ? 1 : 2;
+      EXPECT_GT(sum_of_powers(before, power), 0);
+      EXPECT_NEAR(sum_of_powers(after, power), sum_of_powers(before, power),
+                  1e-5 * sum_of_powers(before, power));
+      EXPECT_GT(testing::relative_error(after, before), 0.01) << stem << " " << name;
+    }
+  }
+  const auto [before, after] = pair_of("optimizer/exp_avg", "self_attn.k_proj.weight");
+  EXPECT_GT(testing::max_abs(before), 0);
+  EXPECT_EQ(testing::max_abs(after), 0);
+  const auto [mlp_before, mlp_after] = pair_of("optimizer/exp_avg", "mlp.down_proj.weight");
+  EXPECT_TRUE(testing::bitwise_equal(mlp_before, mlp_after));
 }
 
 TEST_F(CalibratedConversion, WindowsAreComparedToo) {

@@ -9,6 +9,7 @@
 
 #include "framework/checkpoint/checkpoint.h"
 #include "framework/checkpoint/safetensors_reader.h"
+#include "framework/linear_algebra.h"
 #include "layers/huggingface/config_json.h"
 #include "scripts/train_config.h"
 #include "tests/support/temporary_folder.h"
@@ -209,6 +210,17 @@ TEST_F(Convert, RefusesWhatItCannotDo) {
   write_file(run() / "step_00000007/config.json", "{}");
   EXPECT_THAT(command({"--to", "mqa", "--out", out}),
               AllOf(HasSubstr("step_00000007/config.json"), HasSubstr("truncated")));
+}
+
+TEST_F(Convert, AlignmentNeedsLapack) {
+  save(small_config());
+  const std::string error =
+      command({"--to", "mqa", "--method", "aligned-renorm", "--out", (folder_ / "out").string()});
+  if (has_linear_algebra()) {
+    EXPECT_EQ(error, "no error");
+  } else {
+    EXPECT_THAT(error, AllOf(HasSubstr("--method aligned-renorm"), HasSubstr("LAPACK")));
+  }
 }
 
 TEST_F(Convert, LatentAttentionHasNoGroups) {
