@@ -33,7 +33,7 @@ class OutputLoss {
                          Tensor& dh);
   // The loss of every token, (N), 0 where ignored.
   Tensor losses(const Tensor& h, const Tensor& targets) const;
-  // h (n or n / P, D), a few rows -> the whole vocabulary's logits (n, V) on all ranks, soft-capped,
+  // A few rows h (n or n / P, D) -> the whole vocabulary's logits (n, V) on all ranks, soft-capped;
   // f32 (f64 where h is). Takes n V numbers twice over; one all-gather of them.
   Tensor logits(const Tensor& h) const;
 
