@@ -39,6 +39,15 @@ add_library(polyhead_cblas INTERFACE)
 target_include_directories(polyhead_cblas SYSTEM INTERFACE ${CBLAS_INCLUDE_DIR})
 target_link_libraries(polyhead_cblas INTERFACE BLAS::BLAS)
 
+if(POLYHEAD_WITH_LAPACK)
+  find_package(LAPACK)  # OpenBLAS contains it, BLIS does not
+  if(NOT LAPACK_FOUND)
+    message(WARNING "LAPACK not found: polyhead convert will lack the methods aligned and "
+                    "aligned-renorm, and --to mla (install libopenblas-dev, or liblapack-dev)")
+    set(POLYHEAD_WITH_LAPACK OFF)
+  endif()
+endif()
+
 if(POLYHEAD_WITH_CUDA)
   find_package(CUDAToolkit 12 REQUIRED)
   find_path(NCCL_INCLUDE_DIR nccl.h HINTS ${CUDAToolkit_INCLUDE_DIRS})

@@ -38,11 +38,10 @@ std::vector<Parameter*> Model::parameters() {
   return parameters;
 }
 
-SequenceBatch Model::sequences(const Tensor& tokens, std::int64_t batch,
+SequenceBatch Model::sequences(std::int64_t tokens, std::int64_t batch,
                                const Tensor& document_start) const {
-  POLYHEAD_CHECK(batch > 0 && tokens.numel() % batch == 0, "{} tokens in {} sequences",
-                 tokens.numel(), batch);
-  const std::int64_t length = tokens.numel() / batch;
+  POLYHEAD_CHECK(batch > 0 && tokens % batch == 0, "{} tokens in {} sequences", tokens, batch);
+  const std::int64_t length = tokens / batch;
   POLYHEAD_CHECK(length <= max_sequence_length_, "sequences of {} tokens, made for {}", length,
                  max_sequence_length_);
   return {batch, length, document_start, rope_};
@@ -51,7 +50,7 @@ SequenceBatch Model::sequences(const Tensor& tokens, std::int64_t batch,
 Tensor Model::forward(const Tensor& tokens, std::int64_t batch, Saved& saved,
                       const Tensor& document_start) const {
   saved.tokens = tokens;
-  saved.sequences = sequences(tokens, batch, document_start);
+  saved.sequences = sequences(tokens.numel(), batch, document_start);
   saved.blocks.clear();
   saved.blocks.resize(blocks_.size());
   ResidualStream stream{embedding_.forward(tokens, saved.sequences.length), {}};
@@ -64,15 +63,23 @@ Tensor Model::forward(const Tensor& tokens, std::int64_t batch, Saved& saved,
   return normalized;
 }
 
-Tensor Model::infer(const Tensor& tokens, std::int64_t batch, const Tensor& document_start) const {
-  const SequenceBatch sequence_batch = sequences(tokens, batch, document_start);
+Tensor Model::infer(const Tensor& tokens, std::int64_t batch, const Tensor& document_start,
+                    const AttentionInputObserver& observe) const {
+  const SequenceBatch sequence_batch = sequences(tokens.numel(), batch, document_start);
   ResidualStream stream{embedding_.forward(tokens, sequence_batch.length), {}};
-  for (const auto& block : blocks_) {
+  for (std::size_t layer = 0; layer < blocks_.size(); ++layer) {
     TransformerBlock::Saved saved;
-    stream = block->forward(stream, sequence_batch, saved);
+    stream = blocks_[layer]->forward(stream, sequence_batch, saved);
+    if (observe) observe(static_cast<std::int64_t>(layer), saved.attention_input);
   }
   Norm::Saved saved;
   return final_norm_.forward(stream, saved);
+}
+
+Tensor Model::attend(std::int64_t layer, const Tensor& x, std::int64_t batch) const {
+  const Attention& attention = blocks_[static_cast<std::size_t>(layer)]->attention();
+  const auto saved = attention.make_saved();
+  return attention.forward(x, sequences(x.rows(), batch, {}), *saved);
 }
 
 void Model::backward(const Tensor& dh, Saved& saved, const GradientsFinal& on_final) {

@@ -52,8 +52,14 @@ class Model {
   // empty: no limit.
   Tensor forward(const Tensor& tokens, std::int64_t batch, Saved& saved,
                  const Tensor& document_start = {}) const;
+  // Sees what the attention of a layer reads: x (N or N / P, D), behind the layer's norm.
+  using AttentionInputObserver = std::function<void(std::int64_t layer, const Tensor& x)>;
   // The same for evaluation: keeps one block's activations at a time.
-  Tensor infer(const Tensor& tokens, std::int64_t batch, const Tensor& document_start = {}) const;
+  Tensor infer(const Tensor& tokens, std::int64_t batch, const Tensor& document_start = {},
+               const AttentionInputObserver& observe = nullptr) const;
+  // One layer's attention alone: x as the observer sees it, of `batch` sequences -> the output of
+  // its last projection, of x's shape.
+  Tensor attend(std::int64_t layer, const Tensor& x, std::int64_t batch) const;
   // Told on the way through backward: nothing will be added any more to the gradient of `first` and
   // of all parameters behind it in parameters(), if the loss of dh was the last one.
   using GradientsFinal = std::function<void(const Parameter& first)>;
@@ -66,7 +72,7 @@ class Model {
   const OutputLoss& output_loss() const { return output_loss_; }
 
  private:
-  SequenceBatch sequences(const Tensor& tokens, std::int64_t batch,
+  SequenceBatch sequences(std::int64_t tokens, std::int64_t batch,
                           const Tensor& document_start) const;
 
   ModelConfig config_;

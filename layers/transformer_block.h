@@ -46,6 +46,7 @@ class TransformerBlock {
   // remaking what was dropped.
   Tensor backward(const Tensor& dy, const SequenceBatch& sequences, Saved& saved);
   void collect_parameters(std::vector<Parameter*>& parameters);
+  const Attention& attention() const { return *attention_; }
 
  private:
   void remake(const SequenceBatch& sequences, Saved& saved) const;

@@ -17,14 +17,25 @@ namespace polyhead {
 
 struct ConvertOptions {
   std::filesystem::path source;  // a checkpoint, or a run folder for its latest one
-  std::string to;                // "gqa" or "mqa"
-  std::optional<std::int64_t> groups;
-  PoolingMethod method = PoolingMethod::kMean;
-  std::optional<std::uint64_t> seed;  // of the method random; absent: the source's
+  std::string to;                // "gqa", "mqa" or "swa"
+
+  // gqa and mqa
+  std::optional<std::int64_t> groups = {};
+  std::optional<PoolingMethod> method = {};  // absent: mean
+  std::optional<std::uint64_t> seed = {};    // of the method random; absent: the source's
+
+  // swa
+  std::optional<std::int64_t> window = {};   // tokens
+  std::optional<std::int64_t> pattern = {};  // every n-th layer is global; absent: none
+
+  std::optional<std::string> calibration_dataset = {};  // prefix
+  std::int64_t calibration_tokens = 65536;
+
   std::filesystem::path destination;
 };
 
-// Verifies the source, converts it and returns one sentence about it.
+// Verifies the source, converts it and returns what it did: one sentence, then a table of what that
+// changed, which conversion.json in the result holds in full.
 std::string convert(const ConvertOptions& options);
 
 void add_convert_command(CLI::App& app, const Communicator& world);

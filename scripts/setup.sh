@@ -18,8 +18,9 @@
 #
 #   cmake --preset release -DCMAKE_PREFIX_PATH=$HOME/polyhead-deps
 #
-# MPI, sentencepiece, PCRE2, utf8proc and zlib may be missing: CMake then names the feature that goes.
-# Another CBLAS than OpenBLAS is chosen by -DBLA_VENDOR=..., such as FLAME for BLIS (libblis-dev).
+# MPI, LAPACK, sentencepiece, PCRE2, utf8proc and zlib may be missing: CMake then names the feature that
+# goes. Another CBLAS than OpenBLAS, which contains LAPACK, is chosen by -DBLA_VENDOR=..., such as FLAME
+# for BLIS (libblis-dev).
 set -euo pipefail
 
 packages=(

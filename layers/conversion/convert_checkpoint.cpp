@@ -1,8 +1,11 @@
 #include "layers/conversion/convert_checkpoint.h"
 
 #include <algorithm>
+#include <map>
 #include <optional>
+#include <set>
 #include <string_view>
+#include <vector>
 
 #include "framework/checkpoint/checkpoint_folder.h"
 #include "framework/checkpoint/element_conversion.h"
@@ -17,6 +20,7 @@ namespace fs = std::filesystem;
 
 constexpr const char* kModelStem = "model";
 constexpr const char* kMasterStem = "optimizer/master";
+constexpr const char* kReportFile = "conversion.json";
 constexpr std::string_view kTensorFile = ".safetensors";
 constexpr std::string_view kIndexFile = ".safetensors.index.json";
 
@@ -30,39 +34,106 @@ std::optional<std::string> stem_of(std::string_view name) {
   return std::string(name.substr(0, name.size() - kTensorFile.size()));
 }
 
-// Moments of other parameters say nothing of the pooled ones.
-bool holds_moments(std::string_view stem) {
-  return stem == "optimizer/exp_avg" || stem == "optimizer/exp_avg_sq";
+TensorRole role_of(std::string_view stem) {
+  if (stem == "optimizer/exp_avg") return TensorRole::kMomentum;
+  if (stem == "optimizer/exp_avg_sq") return TensorRole::kSecondMoments;
+  return TensorRole::kWeights;
 }
 
-// Where the model's keys and values are read: the f32 masters of a run in a shorter format, if any.
+// Where the model's weights are read: the f32 masters of a run in a shorter format, if any.
 std::string exact_stem(const TrainerState& state, const std::string& stem) {
   const bool masters = std::ranges::any_of(
       state.files, [](const FileRecord& file) { return stem_of(file.name) == kMasterStem; });
   return stem == kModelStem && masters ? kMasterStem : stem;
 }
 
+// The names of each layer's attention tensors that `wanted` picks.
+using LayerNames = std::map<std::int64_t, std::vector<std::string>>;
+template <class Wanted>
+LayerNames attention_names(const SafetensorsReader& reader, Wanted wanted) {
+  LayerNames layers;
+  for (const std::string& parameter : reader.names()) {
+    const auto parsed = attention_tensor_name(parameter);
+    if (parsed && wanted(parsed->name)) layers[parsed->layer].push_back(parsed->name);
+  }
+  return layers;
+}
+
+AttentionTensors read_layer(const SafetensorsReader& reader, std::int64_t layer,
+                            const std::vector<std::string>& names) {
+  AttentionTensors tensors;
+  for (const std::string& name : names) tensors[name] = reader.read(attention_prefix(layer) + name);
+  return tensors;
+}
+
+void prepare(const fs::path& source, const TrainerState& state, AttentionConversion& conversion) {
+  const SafetensorsReader reader(source, exact_stem(state, kModelStem));
+  for (const auto& [layer, names] : attention_names(reader, [](const auto&) { return true; })) {
+    conversion.prepare(layer, read_layer(reader, layer, names));
+  }
+}
+
+// What one file, or set of shards, holds after conversion.
+class ConvertedTensors {
+ public:
+  ConvertedTensors(const fs::path& source, const TrainerState& state, const std::string& stem,
+                   const AttentionConversion& conversion)
+      : conversion_(conversion),
+        role_(role_of(stem)),
+        reader_(source, stem),
+        exact_(source, exact_stem(state, stem)),
+        replaced_(attention_names(
+            reader_, [&](const std::string& name) { return conversion.replaces(name); })) {
+    std::map<std::string, TensorInfo> infos;
+    for (const TensorInfo& info : reader_.tensors()) infos[info.name] = info;
+    for (const auto& [layer, names] : replaced_) {
+      const std::string prefix = attention_prefix(layer);
+      const DType dtype = infos.at(prefix + names.front()).dtype;
+      AttentionShapes shapes;
+      for (const std::string& name : names) {
+        shapes[name] = infos.at(prefix + name).shape;
+        infos.erase(prefix + name);
+      }
+      for (const auto& [name, shape] : conversion.shapes(layer, shapes)) {
+        infos[prefix + name] = {prefix + name, dtype, shape};
+        made_.insert(prefix + name);
+      }
+    }
+    for (const auto& [_, info] : infos) infos_.push_back(info);
+  }
+
+  const std::vector<TensorInfo>& infos() const { return infos_; }
+
+  // In the files' order the tensors of a layer follow each other, so each is converted once.
+  Tensor tensor(const TensorInfo& info) {
+    if (!made_.contains(info.name)) return reader_.read(info.name);
+    const AttentionTensorName parsed = attention_tensor_name(info.name).value();
+    if (parsed.layer != layer_) {
+      converted_layer_.clear();  // one layer at a time in memory
+      converted_layer_ = conversion_.convert(
+          parsed.layer, read_layer(exact_, parsed.layer, replaced_.at(parsed.layer)), role_);
+      layer_ = parsed.layer;
+    }
+    return converted(tensor_of(converted_layer_, parsed.layer, parsed.name), info.dtype);
+  }
+
+ private:
+  const AttentionConversion& conversion_;
+  TensorRole role_;
+  SafetensorsReader reader_, exact_;
+  LayerNames replaced_;
+  std::vector<TensorInfo> infos_;
+  std::set<std::string> made_;
+  std::int64_t layer_ = -1;
+  AttentionTensors converted_layer_;
+};
+
 std::vector<FileRecord> convert_tensors(const fs::path& source, const TrainerState& state,
                                         const fs::path& destination, const std::string& stem,
-                                        const KeyValuePooling& pooling) {
-  const SafetensorsReader reader(source, stem), exact(source, exact_stem(state, stem));
-  std::vector<TensorInfo> infos = reader.tensors();
-  for (TensorInfo& info : infos) {
-    if (is_key_or_value_projection(info.name)) {
-      info.shape = pooled_shape(info.name, info.shape, pooling);
-    }
-  }
-  SafetensorsWriter writer(destination, stem, infos);
-  for (const TensorInfo& info : writer.tensors()) {
-    if (!is_key_or_value_projection(info.name)) {
-      writer.write(reader.read(info.name));
-    } else if (holds_moments(stem)) {
-      writer.write(Tensor::zeros(info.shape, info.dtype));
-    } else {
-      const Tensor pooled = pool_key_values(info.name, exact.read(info.name), pooling);
-      writer.write(converted(pooled, info.dtype));
-    }
-  }
+                                        const AttentionConversion& conversion) {
+  ConvertedTensors tensors(source, state, stem, conversion);
+  SafetensorsWriter writer(destination, stem, tensors.infos());
+  for (const TensorInfo& info : writer.tensors()) writer.write(tensors.tensor(info));
   return writer.finish();
 }
 
@@ -73,7 +144,7 @@ std::string hash_of_file(const fs::path& path) {
 }  // namespace
 
 void convert_checkpoint(const fs::path& source, const TrainerState& state,
-                        const fs::path& destination, const KeyValuePooling& pooling,
+                        const fs::path& destination, AttentionConversion* conversion,
                         const ConvertedDescription& description) {
   require(!fs::exists(destination), "{} exists already; remove it or choose another --out",
           destination.string());
@@ -84,21 +155,28 @@ void convert_checkpoint(const fs::path& source, const TrainerState& state,
   result.files.clear();
   const auto record = [&](FileRecord file) { result.files.push_back(std::move(file)); };
 
+  if (conversion != nullptr) prepare(source, state, *conversion);
   if (destination.has_parent_path()) fs::create_directories(destination.parent_path());
   CheckpointTransaction transaction(destination);
   for (const FileRecord& file : state.files) {
     const fs::path subfolder = transaction.folder() / fs::path(file.name).parent_path();
     if (!fs::exists(subfolder)) make_folder(subfolder);
-    if (const auto stem = stem_of(file.name)) {
+    const bool tensors = file.name.ends_with(kTensorFile) || file.name.ends_with(kIndexFile);
+    if (file.name == kReportFile) continue;  // of an earlier conversion
+    if (file.name == "config.json") {
+      record(write_durably(transaction.folder(), file.name, description.config_json));
+    } else if (!tensors || conversion == nullptr) {
+      record(copy_durably(source / file.name, transaction.folder(), file.name));
+    } else if (const auto stem = stem_of(file.name)) {
       for (FileRecord& written :
-           convert_tensors(source, state, transaction.folder(), *stem, pooling)) {
+           convert_tensors(source, state, transaction.folder(), *stem, *conversion)) {
         record(std::move(written));
       }
-    } else if (file.name == "config.json") {
-      record(write_durably(transaction.folder(), file.name, description.config_json));
-    } else if (!file.name.ends_with(kTensorFile)) {
-      record(copy_durably(source / file.name, transaction.folder(), file.name));
     }
+  }
+  if (description.report) {
+    record(
+        write_durably(transaction.folder(), kReportFile, description.report(transaction.folder())));
   }
   transaction.commit(result);
 }

@@ -48,8 +48,8 @@ KeyValuePooling plan_pooling(const ModelConfig& config, std::int64_t groups, Poo
 }
 
 bool is_key_or_value_projection(std::string_view name) {
-  constexpr std::array<std::string_view, 4> kEndings = {".k_proj.weight", ".k_proj.bias",
-                                                        ".v_proj.weight", ".v_proj.bias"};
+  constexpr std::array<std::string_view, 4> kEndings = {"k_proj.weight", "k_proj.bias",
+                                                        "v_proj.weight", "v_proj.bias"};
   return std::ranges::any_of(kEndings,
                              [&](std::string_view ending) { return name.ends_with(ending); });
 }
@@ -68,6 +68,7 @@ Shape pooled_shape(const std::string& name, const Shape& source, const KeyValueP
 
 Tensor pool_key_values(const std::string& name, const Tensor& source,
                        const KeyValuePooling& pooling) {
+  POLYHEAD_CHECK(pooling.method != PoolingMethod::kMedoid, "{}: a medoid is no mean", name);
   const Shape shape = pooled_shape(name, source.shape(), pooling);
   if (source.dtype() == DType::kBf16) {
     return converted(pool_key_values(name, converted(source, DType::kF32), pooling), DType::kBf16);
@@ -81,7 +82,7 @@ Tensor pool_key_values(const std::string& name, const Tensor& source,
   dispatch_cpu_float(source.dtype(), [&]<class T>() {
     pool_members(source.data<T>(), target.data<T>(), shape.numel() / pooling.target_groups,
                  pooling.target_groups, members,
-                 pooling.method == PoolingMethod::kMean ? members : 1);
+                 pooling.method == PoolingMethod::kFirst ? 1 : members);
   });
   return target;
 }

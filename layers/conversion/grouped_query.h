@@ -20,6 +20,10 @@ enum class PoolingMethod {
   kMean,    // the members' sum, in order, divided by r; in f32 at least, rounded once
   kFirst,   // the first member
   kRandom,  // drawn anew, as a model's initial weights are
+  // Those that read a whole layer (grouped_query_conversion.h):
+  kMedoid,         // the member that is least far from the others, keys and values together
+  kAligned,        // the mean of the members, once they are turned towards each other
+  kAlignedRenorm,  // the same, scaled to the mean of the members' Frobenius norms
 };
 
 struct KeyValuePooling {
@@ -43,7 +47,8 @@ bool is_key_or_value_projection(std::string_view name);
 Shape pooled_shape(const std::string& name, const Shape& source, const KeyValuePooling& pooling);
 
 // (source_groups * head_dim, D) to (target_groups * head_dim, D), or the same without D for a bias.
-// Keeps the dtype: f64, f32 or bf16.
+// Keeps the dtype: f64, f32 or bf16. Of the methods that read a whole layer this is their last
+// step alone, the mean; kMedoid has none.
 Tensor pool_key_values(const std::string& name, const Tensor& source,
                        const KeyValuePooling& pooling);
 

@@ -9,6 +9,7 @@
 #include "framework/checkpoint/safetensors_writer.h"
 #include "framework/parameters/parameter.h"
 #include "layers/conversion/convert_checkpoint.h"
+#include "layers/conversion/grouped_query_conversion.h"
 #include "tests/support/compare.h"
 #include "tests/support/temporary_folder.h"
 
@@ -31,6 +32,7 @@ using testing::write_file;
 
 constexpr std::int64_t kHeads = 12, kHeadDim = 5, kHidden = 7;
 const std::string kWeight = "model.layers.3.self_attn.k_proj.weight";
+const std::string kValueWeight = "model.layers.3.self_attn.v_proj.weight";
 const std::string kBias = "model.layers.3.self_attn.v_proj.bias";
 
 KeyValuePooling pooling(std::int64_t from, std::int64_t to,
@@ -193,6 +195,7 @@ class ConvertCheckpoint : public ::testing::Test {
       SafetensorsWriter writer(source(), stem,
                                {{"model.embed_tokens.weight", DType::kF32, {9, kHidden}},
                                 {kWeight, DType::kF32, {kHeads * kHeadDim, kHidden}},
+                                {kValueWeight, DType::kF32, {kHeads * kHeadDim, kHidden}},
                                 {kBias, DType::kF32, {kHeads * kHeadDim}},
                                 {"model.layers.3.self_attn.k_norm.weight", DType::kF32, {5}}},
                                stem == "optimizer/exp_avg" ? 100 : 1'000'000);
@@ -206,7 +209,12 @@ class ConvertCheckpoint : public ::testing::Test {
 
   fs::path source() const { return folder_ / "mha"; }
   void convert(const fs::path& destination) {
-    convert_checkpoint(source(), state_, destination, pooling(kHeads, 4),
+    ModelConfig config;
+    config.num_attention_heads = kHeads;
+    config.kv_channels = kHeadDim;
+    config.hidden_size = kHidden;
+    GroupedQueryConversion conversion(config, pooling(kHeads, 4), nullptr);
+    convert_checkpoint(source(), state_, destination, &conversion,
                        {"groups: 4\n", "{\"num_key_value_heads\": 4}", "GQA with 4 groups, mean"});
   }
 
@@ -235,7 +243,7 @@ TEST_F(ConvertCheckpoint, PoolsWhatItMustAndCopiesTheRest) {
          {"model.embed_tokens.weight", "model.layers.3.self_attn.k_norm.weight"}) {
       EXPECT_TRUE(bitwise_equal(before.read(name), after.read(name))) << stem << " " << name;
     }
-    for (const std::string& name : {kWeight, kBias}) {
+    for (const std::string& name : {kWeight, kValueWeight, kBias}) {
       const Tensor pooled = after.read(name);
       EXPECT_EQ(pooled.shape()[0], 4 * kHeadDim);
       if (stem == "model") {
@@ -251,7 +259,8 @@ TEST_F(ConvertCheckpoint, PoolsWhatItMustAndCopiesTheRest) {
 // A run in bf16 keeps f32 masters: they are weights, no moments, and the exacter ones.
 TEST_F(ConvertCheckpoint, PoolsTheMastersAndRoundsTheModelOnce) {
   const std::vector<TensorInfo> infos = {{"model.embed_tokens.weight", DType::kF32, {9, kHidden}},
-                                         {kWeight, DType::kF32, {kHeads * kHeadDim, kHidden}}};
+                                         {kWeight, DType::kF32, {kHeads * kHeadDim, kHidden}},
+                                         {kValueWeight, DType::kF32, {kHeads * kHeadDim, kHidden}}};
   const auto write = [&](const std::string& stem, DType dtype, auto&& value) {
     std::vector<TensorInfo> stored = infos;
     for (TensorInfo& info : stored) info.dtype = dtype;

@@ -2,41 +2,13 @@
 #include <gtest/gtest.h>
 
 #include "layers/conversion/grouped_query.h"
-#include "tests/support/model_run.h"
 #include "tests/support/variants.h"
+#include "tests/support/whole_model.h"
 
 namespace polyhead {
 namespace {
 
-// A model of f32 weights on one rank.
-struct WholeModel {
-  explicit WholeModel(const ModelConfig& config)
-      : model(config, kLength, parallel, DType::kF32),
-        store(model.parameters(), DType::kF32, Device::kCpu) {
-    store.initialize(11);
-  }
-
-  Tensor losses() const {
-    const Tensor tokens = testing::token_ids(kBatch * kLength, 37, "tokens");
-    const Tensor targets = testing::token_ids(kBatch * kLength, 37, "targets");
-    return model.output_loss().losses(model.infer(tokens, kBatch), targets);
-  }
-
-  static constexpr std::int64_t kBatch = 3, kLength = 9;
-  std::unique_ptr<Communicator> solo = make_solo_communicator();
-  TensorParallel parallel{*solo, /*sequence_parallel=*/false};
-  Model model;
-  ParameterStore store;
-};
-
-// Biases and norms begin at values that hide them.
-void randomize_vectors(WholeModel& parent) {
-  for (Parameter* parameter : parent.model.parameters()) {
-    if (parameter->global_shape.rank() > 1) continue;
-    parameter->value.copy_from(
-        testing::random_tensor(parameter->global_shape, DType::kF32, parameter->name, 0.5));
-  }
-}
+using testing::WholeModel;
 
 // Gives the heads that will share a group the first one's keys and values.
 void equalize_heads(WholeModel& parent, std::int64_t members) {
@@ -70,7 +42,7 @@ TEST(Conversion, AModelOfEqualHeadsLosesNothing) {
     config.qk_norm = extras;
     for (const std::int64_t groups : {1, 2, 4}) {
       WholeModel parent(config);
-      randomize_vectors(parent);
+      parent.randomize_vectors();
       equalize_heads(parent, 12 / groups);
       ModelConfig converted = config;
       converted.num_query_groups = groups;

@@ -4,10 +4,12 @@
 #include <gtest/gtest.h>
 
 #include <CLI/CLI.hpp>
+#include <cmath>
 #include <nlohmann/json.hpp>
 
 #include "framework/checkpoint/checkpoint.h"
 #include "framework/checkpoint/safetensors_reader.h"
+#include "framework/linear_algebra.h"
 #include "layers/huggingface/config_json.h"
 #include "scripts/train_config.h"
 #include "tests/support/temporary_folder.h"
@@ -127,9 +129,74 @@ TEST_F(Convert, ALayoutThatNoLongerFitsIsLeft) {
   EXPECT_EQ(six.parallel.tensor_model_parallel_size, 1);
 }
 
+// Everything that is not the configuration, the report or trainer.json.
+void expect_same_tensors(const fs::path& before, const fs::path& after) {
+  int files = 0;
+  for (const FileRecord& file : verify_checkpoint(before).files) {
+    if (!file.name.ends_with(".safetensors")) continue;
+    EXPECT_EQ(read_file(before / file.name), read_file(after / file.name)) << file.name;
+    ++files;
+  }
+  EXPECT_EQ(files, 2);
+}
+
+TEST_F(Convert, SlidingWindowsChangeTheConfigurationAlone) {
+  save(small_config());
+  const fs::path all = folder_ / "swa", some = folder_ / "alternating";
+  EXPECT_EQ(command({"--to", "swa", "--window", "5", "--out", all.string()}), "no error");
+  EXPECT_EQ(command({"--to", "swa", "--window", "5", "--pattern", "2", "--out", some.string()}),
+            "no error");
+  expect_same_tensors(run() / "step_00000007", all);
+  expect_same_tensors(run() / "step_00000007", some);
+  const auto model_of = [](const fs::path& folder) {
+    return parse_resolved_config(verify_checkpoint(folder).config, "trainer.json").model;
+  };
+  EXPECT_EQ(model_of(all).window_size, 5);
+  EXPECT_FALSE(model_of(all).window_pattern.has_value());
+  EXPECT_EQ(model_of(some).window_pattern.value().global_every, 2);
+  EXPECT_EQ(verify_checkpoint(all).parent->method, "MHA+SWA with window 5 on all layers");
+  EXPECT_EQ(verify_checkpoint(some).parent->method,
+            "MHA+SWA with window 5 on all but every 2. layer");
+  EXPECT_EQ(nlohmann::json::parse(read_file(all / "config.json"))["sliding_window"], 5);
+}
+
+TEST_F(Convert, ReportsEveryLayer) {
+  save(small_config());
+  const fs::path out = folder_ / "gqa";
+  EXPECT_EQ(command({"--to", "gqa", "--groups", "4", "--method", "medoid", "--out", out.string()}),
+            "no error");
+  const nlohmann::json report = nlohmann::json::parse(read_file(out / "conversion.json"));
+  EXPECT_EQ(report["method"], "GQA with 4 groups, medoid");
+  ASSERT_EQ(report["layers"].size(), 1U);
+  // Random heads are next to orthogonal: of three the medoid is right, the others are wrong by
+  // sqrt(2), so the whole by sqrt(4 / 3).
+  EXPECT_NEAR(report["layers"][0]["keys"]["relative_error"], std::sqrt(4.0 / 3), 0.15);
+  EXPECT_NEAR(report["layers"][0]["keys"]["cosine_before"], 0, 0.15);
+  EXPECT_FALSE(report.contains("calibration"));
+
+  // A conversion of the result replaces the report.
+  EXPECT_EQ(error_of([&] {
+              convert({.source = out, .to = "swa", .window = 3, .destination = folder_ / "swa"});
+            }),
+            "no error");
+  EXPECT_EQ(nlohmann::json::parse(read_file(folder_ / "swa/conversion.json"))["method"],
+            "GQA+SWA with window 3 on all layers");
+}
+
 TEST_F(Convert, RefusesWhatItCannotDo) {
   save(small_config());
   const std::string out = (folder_ / "out").string();
+  EXPECT_THAT(command({"--to", "swa", "--out", out}), HasSubstr("--window is missing"));
+  EXPECT_THAT(command({"--to", "swa", "--window", "0", "--out", out}),
+              HasSubstr("window_size: got 0"));
+  EXPECT_THAT(command({"--to", "swa", "--window", "4", "--pattern", "1", "--out", out}),
+              HasSubstr("window_pattern: got 1; every n-th layer attends globally"));
+  EXPECT_THAT(command({"--to", "swa", "--window", "4", "--groups", "2", "--out", out}),
+              HasSubstr("--to swa keeps all weights"));
+  EXPECT_THAT(command({"--to", "mqa", "--window", "4", "--out", out}),
+              HasSubstr("--window and --pattern belong to --to swa"));
+  EXPECT_THAT(command({"--to", "mqa", "--calibration-tokens", "4", "--out", out}),
+              HasSubstr("--calibrate"));
   EXPECT_THAT(command({"--to", "gqa", "--out", out}), HasSubstr("--groups is missing"));
   EXPECT_THAT(command({"--to", "gqa", "--groups", "5", "--out", out}),
               HasSubstr("12 groups cannot be pooled into 5"));
@@ -143,6 +210,17 @@ TEST_F(Convert, RefusesWhatItCannotDo) {
   write_file(run() / "step_00000007/config.json", "{}");
   EXPECT_THAT(command({"--to", "mqa", "--out", out}),
               AllOf(HasSubstr("step_00000007/config.json"), HasSubstr("truncated")));
+}
+
+TEST_F(Convert, AlignmentNeedsLapack) {
+  save(small_config());
+  const std::string error =
+      command({"--to", "mqa", "--method", "aligned-renorm", "--out", (folder_ / "out").string()});
+  if (has_linear_algebra()) {
+    EXPECT_EQ(error, "no error");
+  } else {
+    EXPECT_THAT(error, AllOf(HasSubstr("--method aligned-renorm"), HasSubstr("LAPACK")));
+  }
 }
 
 TEST_F(Convert, LatentAttentionHasNoGroups) {

@@ -1,0 +1,43 @@
+#include "scripts/conversion_calibration.h"
+
+#include "framework/checkpoint/checkpoint.h"
+#include "framework/error.h"
+
+namespace polyhead {
+namespace {
+
+IndexedDataset open_dataset(const ModelSource& source, const std::string& prefix) {
+  IndexedDataset dataset(prefix);
+  const std::string& own = source.tokenizer_fingerprint;
+  const std::string other =
+      dataset.description() ? dataset.description()->tokenizer_fingerprint : "";
+  require(own == other || own.empty() || other.empty(),
+          "--calibrate {}: was made with another tokenizer (fingerprint {}) than {} was trained "
+          "with (fingerprint {}); tokenize the text with the one in the checkpoint's folder",
+          prefix, other, source.folder.string(), own);
+  return dataset;
+}
+
+}  // namespace
+
+ConversionCalibration::ConversionCalibration(const ModelSource& source,
+                                             const std::string& dataset_prefix, std::int64_t tokens)
+    : dataset_(dataset_prefix),
+      context_(source.sequence_length),
+      solo_(make_solo_communicator()),
+      source_(source, context_, InferenceOptions{}, *solo_),
+      text_(calibration_text(open_dataset(source, dataset_prefix), context_, tokens,
+                             source.model.vocab_size.value())),
+      inputs_(attention_inputs(source_.model(), source_.device(), text_)) {}
+
+ModelFidelity ConversionCalibration::compare_with(const ModelConfig& config,
+                                                  const std::filesystem::path& folder) const {
+  const Compute compute = choose_compute(DeviceChoice::kAuto, Precision::kAuto, "--device");
+  TensorParallel parallel(*solo_, /*sequence_parallel=*/false);
+  Model child(config, context_, parallel, compute.dtype, Recompute::kNone, compute.device);
+  ParameterStore store(child.parameters(), compute.dtype, compute.device);
+  load_parameters(folder, store);
+  return model_fidelity(source_.model(), child, compute.device, text_);
+}
+
+}  // namespace polyhead
