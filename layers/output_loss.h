@@ -43,6 +43,19 @@ class OutputLoss {
   };
   Predictions predictions(const Tensor& h, const Tensor& targets) const;
 
+  // A model whose predictions are learnt beside the targets (framework/ops/distillation.h).
+  struct Teacher {
+    const OutputLoss& head;    // of the same vocabulary, on the same ranks
+    const Tensor& h;           // (N or N / P, teacher's D), of the same tokens
+    double temperature = 1.0;  // T of the divergence
+    double share = 0.5;        // of the divergence; 1 - share of the cross-entropy
+  };
+  // The same for (1 - share) * cross-entropy + share * divergence. losses (2) f64 += weight * the
+  // sums of the tokens' cross-entropies and of their divergences, either of them whole. Holds a
+  // chunk of both models' logits at a time; 2 V D of the teacher more FLOPs a token.
+  void loss_and_gradient(const Tensor& h, const Teacher& teacher, const Tensor& targets,
+                         double weight, Tensor& losses, Tensor& dh);
+
   void collect_parameters(std::vector<Parameter*>& parameters);
 
  private:
@@ -56,6 +69,7 @@ class OutputLoss {
   Parameter& head() { return tied_ ? *tied_ : *own_; }
   std::int64_t chunk_tokens(std::int64_t tokens) const;
   Chunk forward_chunk(const Tensor& h, const Tensor& targets) const;
+  Tensor capped_logits(const Tensor& h) const;  // (n, V / P padded)
 
   const TensorParallel& parallel_;
   double softcap_;  // 0: none

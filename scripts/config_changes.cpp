@@ -14,17 +14,18 @@ struct Line {
   std::string value;
 };
 
-// to_yaml writes one line per key, indented under its section.
+// to_yaml writes one line per key, indented by two under its section.
 std::vector<Line> lines_of(const TrainConfig& config) {
   std::vector<Line> lines;
   std::istringstream text(to_yaml(config));
-  std::string section;
+  std::vector<std::string> sections;  // of the line, outermost first
   for (std::string line; std::getline(text, line);) {
     const std::size_t begin = line.find_first_not_of(' '), colon = line.find(':', begin);
     const std::string name = line.substr(begin, colon - begin);
     const std::string value = line.size() > colon + 2 ? line.substr(colon + 2) : "";
-    if (begin == 0) section = name;
-    lines.push_back({begin == 0 ? name : section + "." + name, value});
+    sections.resize(begin / 2);
+    sections.push_back(name);
+    lines.push_back({fmt::format("{}", fmt::join(sections, ".")), value});
   }
   return lines;
 }

@@ -11,8 +11,10 @@
 #include "scripts/commands.h"
 #include "scripts/inspection_report.h"
 #include "scripts/memory_estimate.h"
+#include "scripts/model_source.h"
 #include "scripts/rank_0.h"
 #include "scripts/train_config_fields.h"
+#include "scripts/uptraining.h"
 
 namespace polyhead {
 namespace {
@@ -37,10 +39,28 @@ TrainConfig read_config(const Arguments& arguments) {
                                (folder / "trainer.json").string() + ": config");
 }
 
+// With uptrain the model is that of the source.
+TrainConfig with_model(TrainConfig config) {
+  if (!config.awaits_source()) return config;
+  const std::filesystem::path folder = resolve_checkpoint(config.uptrain->source);
+  const TrainerState state = read_trainer_state(folder);
+  const TrainConfig source =
+      parse_resolved_config(state.config, (folder / "trainer.json").string() + ": config");
+  return complete_uptraining(std::move(config), source, state.step);
+}
+
+// Nothing where nothing is distilled.
+std::optional<ModelConfig> teacher_of(const TrainConfig& config, int ranks) {
+  if (!config.distillation()) return std::nullopt;
+  const ModelSource source = open_model_source(config.distillation()->from);
+  require(model_rule_violations(source.model, ranks).empty(),
+          "uptrain.distill.from: {} cannot be split over {} ranks; use a smaller --tp",
+          source.folder.string(), ranks);
+  return source.model;
+}
+
 void run(const Arguments& arguments) {
-  TrainConfig config = read_config(arguments);
-  require(!config.awaits_source(), "{}: takes its model from a checkpoint; inspect {}",
-          arguments.source, config.uptrain ? config.uptrain->source : "");
+  const TrainConfig config = with_model(read_config(arguments));
   InspectionOptions options;
   options.source = arguments.source;
   options.tensor_parallel_size = arguments.tensor_parallel_size.value_or(
@@ -55,9 +75,10 @@ void run(const Arguments& arguments) {
   const Compute compute =
       planned_compute(arguments.device.value_or(config.training.device), config.training.precision);
   const int ranks = options.tensor_parallel_size;
+  const std::optional<ModelConfig> teacher = teacher_of(config, ranks);
   fmt::print("\n{}",
              memory_table(estimate_memory(config, compute, ranks, arguments.data_parallel_size,
-                                          omp_get_max_threads()),
+                                          omp_get_max_threads(), teacher ? &*teacher : nullptr),
                           compute, ranks));
 }
 

@@ -8,18 +8,24 @@
 
 #include "framework/buffer.h"
 #include "framework/ops/attention_memory.h"
+#include "framework/ops/distillation.h"
 #include "layers/output_loss.h"
 #include "layers/parameter_shapes.h"
 
 namespace polyhead {
 namespace {
 
+std::int64_t elements_of(const std::vector<ParameterShape>& shapes) {
+  std::int64_t elements = 0;
+  for (const ParameterShape& shape : shapes) elements += shape.local.numel();
+  return elements;
+}
+
 // Every byte that lives as long as the parameters. The gaps between segments are left out.
 // `state_ranks` share what the optimizer keeps.
 void add_parameters(const std::vector<ParameterShape>& shapes, DType dtype, DType moments,
                     int state_ranks, MemoryEstimate& estimate) {
-  std::int64_t elements = 0;
-  for (const ParameterShape& shape : shapes) elements += shape.local.numel();
+  const std::int64_t elements = elements_of(shapes);
   const DType wide = accumulation_dtype(dtype);
   estimate.values = tensor_capacity(elements, dtype);
   estimate.gradients = tensor_capacity(elements, wide);
@@ -47,12 +53,13 @@ class Activations {
         rows_(batch_ * length_),
         outer_rows_(sequence_parallel_ ? rows_ / ranks : rows_) {}
 
+  std::int64_t positions() const {
+    return model_.rotates() ? 2 * tensor_capacity(length_ * rotary_dim(model_) / 2,
+                                                  accumulation_dtype(compute_.dtype))
+                            : 0;
+  }
   std::int64_t inputs(bool documents) const {
-    const std::int64_t positions = model_.rotates()
-                                       ? 2 * tensor_capacity(length_ * rotary_dim(model_) / 2,
-                                                             accumulation_dtype(compute_.dtype))
-                                       : 0;
-    return positions + (documents ? 3 : 2) * tensor_capacity(rows_, DType::kI32);
+    return positions() + (documents ? 3 : 2) * tensor_capacity(rows_, DType::kI32);
   }
 
   std::int64_t saved_per_layer() const {
@@ -77,6 +84,22 @@ class Activations {
     return 2 * outer_hidden() + norm_statistics() + crossing_gradient() + logits +
            2 * wide(tokens, 1) + std::max(exchanged, model_.final_softcap ? logits : 0);
   }
+
+  // The same beside a teacher: its hidden states, a chunk of its logits, and what the op of both
+  // exchanges.
+  std::int64_t output_loss(const Activations& teacher) const {
+    constexpr std::int64_t kExchanged = ops::kDistillationStatistics;
+    const std::int64_t vocabulary = rows_of({"model.embed_tokens"});
+    const std::int64_t tokens =
+        std::min(rows_, output_chunk_tokens(rows_, vocabulary, compute_.dtype, compute_.device));
+    const std::int64_t logits = tensor_capacity(tokens * vocabulary, compute_.dtype);
+    return 2 * outer_hidden() + norm_statistics() + crossing_gradient() + teacher.outer_hidden() +
+           teacher.gathered_hidden() + (model_.final_softcap ? 3 : 2) * logits +
+           wide(tokens, kExchanged) + wide(ranks_ * tokens, kExchanged) + 2 * wide(tokens, 1) +
+           wide(tokens, 3);
+  }
+  // Of a model that keeps one block's activations at a time.
+  std::int64_t inference() const { return whole_block() + around_block(); }
 
   // Of the last layer's backward and those before it: the most beside what all layers saved.
   std::int64_t mlp_backward() const {
@@ -206,7 +229,8 @@ class Activations {
 }  // namespace
 
 MemoryEstimate estimate_memory(const TrainConfig& config, const Compute& compute,
-                               int tensor_parallel_size, int data_parallel_size, int threads) {
+                               int tensor_parallel_size, int data_parallel_size, int threads,
+                               const ModelConfig* teacher) {
   const std::vector<ParameterShape> shapes = parameter_shapes(config.model, tensor_parallel_size);
   const Activations activations(config, compute, shapes, tensor_parallel_size, threads);
   MemoryEstimate estimate;
@@ -220,7 +244,19 @@ MemoryEstimate estimate_memory(const TrainConfig& config, const Compute& compute
     estimate.transient = bytes;
     estimate.transient_reason = reason;
   };
-  consider(activations.output_loss(), "the output loss");
+  if (teacher) {
+    TrainConfig inference = config;
+    inference.model = *teacher;
+    const std::vector<ParameterShape> known = parameter_shapes(*teacher, tensor_parallel_size);
+    const Activations of_teacher(inference, compute, known, tensor_parallel_size, threads);
+    estimate.teacher = tensor_capacity(elements_of(known), compute.dtype);
+    estimate.inputs += of_teacher.positions();
+    consider(activations.output_loss(of_teacher), "the output loss");
+    // It runs while nothing is saved for backward yet.
+    consider(of_teacher.inference() - estimate.saved(), "the teacher's forward");
+  } else {
+    consider(activations.output_loss(), "the output loss");
+  }
   consider(activations.mlp_backward(), "the MLP's backward");
   consider(activations.attention_backward(), "the attention's backward");
   return estimate;
@@ -241,6 +277,7 @@ std::string memory_table(const MemoryEstimate& estimate, const Compute& compute,
   add("gradients", estimate.gradients);
   add("masters", estimate.masters);
   add("moments", estimate.moments);
+  if (estimate.teacher > 0) add("values of the teacher", estimate.teacher);
   add("tokens and tables of positions", estimate.inputs);
   add(fmt::format("saved for backward, {} layers of {:.1f} MiB", estimate.layers,
                   static_cast<double>(estimate.saved_per_layer) / (1 << 20)),

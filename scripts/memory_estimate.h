@@ -16,6 +16,7 @@ namespace polyhead {
 struct MemoryEstimate {  // in bytes
   // The flat buffers of ParameterStore and AdamW.
   std::int64_t values = 0, gradients = 0, masters = 0, moments = 0;
+  std::int64_t teacher = 0;          // values of the model that is distilled from
   std::int64_t inputs = 0;           // a micro-batch's tokens, and tables of positions
   std::int64_t saved_per_layer = 0;  // between forward and backward
   std::int64_t layers = 0;
@@ -24,15 +25,17 @@ struct MemoryEstimate {  // in bytes
 
   std::int64_t saved() const { return layers * saved_per_layer; }
   std::int64_t total() const {
-    return values + gradients + masters + moments + inputs + saved() + transient;
+    return values + gradients + masters + moments + teacher + inputs + saved() + transient;
   }
 };
 
 // Of the first of `tensor_parallel_size` ranks. `data_parallel_size` matters where these share the
 // optimizer's state, `threads` (of a rank) on the CPU.
-// config must be valid for so many ranks and know its vocab_size.
+// config must be valid for so many ranks and know its vocab_size; so must the model that it distils
+// from, null where there is none.
 MemoryEstimate estimate_memory(const TrainConfig& config, const Compute& compute,
-                               int tensor_parallel_size, int data_parallel_size, int threads);
+                               int tensor_parallel_size, int data_parallel_size, int threads,
+                               const ModelConfig* teacher = nullptr);
 
 // One line an item in MiB, and the total.
 std::string memory_table(const MemoryEstimate& estimate, const Compute& compute,

@@ -64,6 +64,7 @@ StepRecord step_record(const Trainer& trainer, const StepResult& result, const P
   return {.step = trainer.state().step,
           .total_steps = config.training.train_steps,
           .loss = result.loss,
+          .distillation_loss = result.distillation_loss,
           .learning_rate = result.learning_rate,
           .gradient_norm = result.gradient_norm,
           .tokens = trainer.state().tokens,
@@ -175,6 +176,11 @@ std::vector<std::string> load_weights(const RunStart& start, Trainer& trainer) {
       }
       notes.push_back(fmt::format("resumed {}", from));
       break;
+  }
+  if (const Teacher* teacher = trainer.teacher()) {
+    const DistillConfig& distill = *trainer.config().distillation();
+    notes.push_back(fmt::format("distils from {}, weight {}, temperature {}",
+                                teacher->folder().string(), distill.weight, distill.temperature));
   }
   return notes;
 }

@@ -49,6 +49,13 @@ struct CheckpointConfig {
   std::int64_t keep_every = 0;  // steps whose checkpoints stay for good; 0: none
 };
 
+// A checkpoint whose predictions are learnt beside the text.
+struct DistillConfig {
+  std::string from;          // the checkpoint's folder
+  double weight = 0.5;       // of the divergence; the rest is the cross-entropy's
+  double temperature = 1.0;  // of both models' softmax in the divergence
+};
+
 // Training that starts from another run's or a converted checkpoint, whose model it takes.
 struct UptrainConfig {
   std::string source;              // the checkpoint's folder
@@ -58,6 +65,7 @@ struct UptrainConfig {
   UptrainSchedule learning_rate_mode = UptrainSchedule::kContinue;
   std::optional<double> rewarm_ratio;     // of the peak; rewarm and wsd, absent: 0.3
   std::optional<double> rewarm_fraction;  // of the uptraining steps; rewarm and wsd, absent: 0.02
+  std::optional<DistillConfig> distill;
 };
 
 struct TrainConfig {
@@ -71,6 +79,10 @@ struct TrainConfig {
 
   // uptrain leaves the model and train_steps to its source until that has been read.
   bool awaits_source() const { return uptrain.has_value() && model.num_layers == 0; }
+  // Null where nothing is distilled.
+  const DistillConfig* distillation() const {
+    return uptrain && uptrain->distill ? &*uptrain->distill : nullptr;
+  }
 };
 
 // All broken rules, those between sections included; pure. Without a world size the rules about

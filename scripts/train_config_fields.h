@@ -58,6 +58,13 @@ void visit_fields(Visitor& visitor, CheckpointConfig& config) {
 }
 
 template <class Visitor>
+void visit_fields(Visitor& visitor, DistillConfig& config) {
+  visitor("from", config.from);
+  visitor("weight", config.weight);
+  visitor("temperature", config.temperature);
+}
+
+template <class Visitor>
 void visit_fields(Visitor& visitor, UptrainConfig& config) {
   visitor("source", config.source, {.required = true});
   visitor("fraction", config.fraction);
@@ -66,6 +73,7 @@ void visit_fields(Visitor& visitor, UptrainConfig& config) {
   visitor("learning_rate_mode", config.learning_rate_mode);
   visitor("rewarm_ratio", config.rewarm_ratio);
   visitor("rewarm_fraction", config.rewarm_fraction);
+  visitor("distill", config.distill);
 }
 
 template <class Visitor>

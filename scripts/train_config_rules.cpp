@@ -110,6 +110,20 @@ std::vector<RuleViolation> uptrain_rule_violations(const UptrainConfig& c,
   return rules.violations();
 }
 
+std::vector<RuleViolation> distill_rule_violations(const DistillConfig& c) {
+  Rules rules("uptrain.distill");
+  rules.require(!c.from.empty(), "from",
+                "missing; name the folder of the checkpoint to learn from; the parent of "
+                "uptrain.source is not taken by itself");
+  rules.require(c.weight > 0 && c.weight <= 1, "weight",
+                "got {}; is the share of the divergence in the loss, greater than 0 and at most 1",
+                c.weight);
+  rules.require(c.temperature > 0, "temperature",
+                "got {}; both models' logits are divided by it; must be greater than 0",
+                c.temperature);
+  return rules.violations();
+}
+
 // Rules between the sections; sizes are valid.
 std::vector<RuleViolation> cross_rule_violations(const TrainConfig& config,
                                                  std::optional<int> world_size) {
@@ -162,6 +176,7 @@ std::vector<RuleViolation> validate(const TrainConfig& config, std::optional<int
   append(all, training_rule_violations(config));
   append(all, checkpoint_rule_violations(config.checkpoint));
   if (config.uptrain) append(all, uptrain_rule_violations(*config.uptrain, config.optimizer));
+  if (config.distillation()) append(all, distill_rule_violations(*config.distillation()));
   if (all.empty()) append(all, cross_rule_violations(config, world_size));
   return all;
 }

@@ -78,9 +78,17 @@ Batch on_device(Batch batch, Device device) {
   return batch;
 }
 
+std::unique_ptr<const Teacher> make_teacher(const TrainConfig& config, const TrainingData& data,
+                                            const Compute& compute, const Communicator& world,
+                                            TensorParallel& parallel) {
+  if (!config.distillation()) return nullptr;
+  return std::make_unique<Teacher>(config, data.tokenizer_fingerprint(), compute, world, parallel);
+}
+
 // Waits for the device.
-double number_in(const Tensor& scalar) {
-  return scalar.to(Device::kCpu).data<double>()[0];
+std::vector<double> numbers_in(const Tensor& vector) {
+  const Tensor host = vector.to(Device::kCpu);
+  return {host.data<double>(), host.data<double>() + host.numel()};
 }
 
 double sum_over(const Communicator& group, double number) {
@@ -97,9 +105,12 @@ ops::AdamwOptions adamw_options(const OptimizerConfig& config) {
           .weight_decay = config.weight_decay};
 }
 
-// Empty where this rank's loss and gradients are finite.
-std::string describe_problem(double loss, const Parameter* non_finite) {
-  std::string problem = std::isfinite(loss) ? "" : fmt::format("loss {}", loss);
+// Empty where this rank's losses and gradients are finite.
+std::string describe_problem(const std::vector<double>& losses, const Parameter* non_finite) {
+  std::string problem = std::isfinite(losses[0]) ? "" : fmt::format("loss {}", losses[0]);
+  if (losses.size() > 1 && !std::isfinite(losses[1])) {
+    problem += fmt::format("{}distillation_loss {}", problem.empty() ? "" : ", ", losses[1]);
+  }
   if (non_finite) {
     problem +=
         fmt::format("{}non-finite gradient of {}", problem.empty() ? "" : ", ", non_finite->name);
@@ -122,17 +133,19 @@ Trainer::Trainer(const TrainConfig& config, const Communicator& world)
              config_.training.recompute, compute_.device),
       store_(model_.parameters(), compute_.dtype, compute_.device,
              config_.parallel.distributed_optimizer ? layout_.data.get() : nullptr),
+      teacher_(make_teacher(config_, data_, compute_, world, parallel_)),
       optimizer_(store_, adamw_options(config_.optimizer),
                  moments_dtype(config_.optimizer, compute_.dtype),
                  static_cast<std::uint64_t>(config_.training.seed)),
       schedule_(learning_rate_schedule(config_)),
-      loss_(Tensor::zeros({1}, DType::kF64, compute_.device)),
-      squared_norm_(Tensor::zeros_like(loss_)) {
+      loss_(Tensor::zeros({teacher_ ? 2 : 1}, DType::kF64, compute_.device)),
+      squared_norm_(Tensor::zeros({1}, DType::kF64, compute_.device)) {
   state_.seed = static_cast<std::uint64_t>(config_.training.seed);
   state_.config = to_yaml(config_);
   state_.dataset_fingerprint = verified_fingerprint(world, data_);
   if (validation_) verified_fingerprint(world, *validation_);
   state_.tokenizer_fingerprint = data_.tokenizer_fingerprint();
+  if (teacher_) state_.teacher = teacher_->hash();
   state_.environment = {
       .blas = dispatch(compute_.device, []<Device D>() { return DeviceSystem<D>::describe(); }),
       .threads = omp_get_max_threads(),
@@ -171,12 +184,13 @@ StepResult Trainer::step() {
     compute_step(weight);
     computed_ = true;
   }
-  // Here the host waits for the step.
-  StepResult result{.loss = number_in(loss_),
-                    .gradient_norm = std::sqrt(number_in(squared_norm_)),
+  const std::vector<double> losses = numbers_in(loss_);  // here the host waits for the step
+  StepResult result{.loss = losses[0],
+                    .gradient_norm = std::sqrt(numbers_in(squared_norm_)[0]),
                     .learning_rate = rate,
                     .communication = communication() - before,
                     .problem = {}};
+  if (teacher_) result.distillation_loss = losses[1];
   if (!std::isfinite(result.gradient_norm)) {
     optimizer_.set_updates(optimizer_.updates() - 1);
     result.problem = explain_skipped_update(batch_, weight);
@@ -205,7 +219,7 @@ void Trainer::compute_step(double weight) {
   sum.finish();
   layout_.data->all_reduce(loss_);
   squared_norm_.copy_from(squared_gradient_norm(store_, *layout_.tensor));
-  ops::add_sum(/*factor=*/0, loss_, squared_norm_);  // NaN where the loss is not finite
+  ops::add_sum(/*factor=*/0, loss_, squared_norm_);  // NaN where a loss is not finite
   Tensor scale = Tensor::empty_like(squared_norm_);
   ops::clip_scale(squared_norm_, config_.optimizer.clip_grad_norm, scale);
   optimizer_.finish_update(scale);  // makes no update where the scale is NaN
@@ -234,9 +248,9 @@ void Trainer::play_step(double weight) {
 
 std::string Trainer::explain_skipped_update(const Batch& batch, double weight) {
   store_.zero_grads();
-  const double loss = number_in(forward_backward(batch, weight));
+  const std::vector<double> losses = numbers_in(forward_backward(batch, weight));
   const std::string problem =
-      agree_on_problems(layout_.world, describe_problem(loss, first_non_finite_gradient(store_)));
+      agree_on_problems(layout_.world, describe_problem(losses, first_non_finite_gradient(store_)));
   if (!problem.empty()) return problem;
   sum_gradients(store_, *layout_.data);
   const Parameter* overflowed = first_non_finite_gradient(store_);
@@ -250,16 +264,25 @@ Tensor Trainer::forward_backward(const Batch& batch, double weight,
                                  const Model::GradientsFinal& on_final) {
   const std::int64_t sequences = config_.training.micro_batch_size;
   const std::int64_t tokens = sequences * config_.data.sequence_length;
-  Tensor loss = Tensor::zeros({1}, DType::kF64, compute_.device);
+  Tensor loss = Tensor::zeros_like(loss_);
   for (std::int64_t begin = 0; begin < batch.tokens.numel(); begin += tokens) {
     const auto part_of = [&](const Tensor& whole) {
       return whole ? whole.row_slice(begin, begin + tokens) : whole;
     };
+    const Tensor inputs = part_of(batch.tokens), targets = part_of(batch.targets);
+    const Tensor document_start = part_of(batch.document_start);
+    // The teacher first: the student's activations are not there yet.
+    Tensor known;  // (N or N / P, teacher's D)
+    if (teacher_) known = teacher_->infer(inputs, sequences, document_start);
     Model::Saved saved;
-    Tensor dh;  // (N or N / P, D)
-    const Tensor h = model_.forward(part_of(batch.tokens), sequences, saved,
-                                    part_of(batch.document_start));  // (N or N / P, D)
-    model_.output_loss().loss_and_gradient(h, part_of(batch.targets), weight, loss, dh);
+    Tensor dh;                                                                  // (N or N / P, D)
+    const Tensor h = model_.forward(inputs, sequences, saved, document_start);  // (N or N / P, D)
+    if (teacher_) {
+      model_.output_loss().loss_and_gradient(h, teacher_->with(known), targets, weight, loss, dh);
+      known = {};
+    } else {
+      model_.output_loss().loss_and_gradient(h, targets, weight, loss, dh);
+    }
     const bool last = begin + tokens == batch.tokens.numel();
     model_.backward(dh, saved, last ? on_final : nullptr);
   }

@@ -21,12 +21,14 @@
 #include "optim/optimizer.h"
 #include "scripts/compute.h"
 #include "scripts/rank_layout.h"
+#include "scripts/teacher.h"
 #include "scripts/train_config.h"
 
 namespace polyhead {
 
 struct StepResult {
-  double loss = 0;  // mean over the valid tokens of the global batch
+  double loss = 0;  // cross-entropy, mean over the valid tokens of the global batch
+  std::optional<double> distillation_loss = {};  // the same of the divergence; with a teacher
   double gradient_norm = 0;
   double learning_rate = 0;
   CommunicationCount communication = {};  // of this rank in this step
@@ -40,8 +42,8 @@ struct EvaluationResult {
 
 class Trainer {
  public:
-  // Opens the datasets and makes the model. Its weights are zero until one of the next three was
-  // called. `config` is resolved and valid for the world.
+  // Opens the datasets, makes the model, and reads the teacher if there is one. The model's weights
+  // are zero until one of the next three was called. `config` is resolved and valid for the world.
   Trainer(const TrainConfig& config, const Communicator& world);
 
   // Random weights from the seed, step 0.
@@ -74,6 +76,7 @@ class Trainer {
   const RankLayout& layout() const { return layout_; }
   const TrainingData& data() const { return data_; }
   const TrainerState& state() const { return state_; }
+  const Teacher* teacher() const { return teacher_.get(); }
   const Compute& compute() const { return compute_; }
   ParameterStore& store() { return store_; }
   AdamW& optimizer() { return optimizer_; }
@@ -85,7 +88,7 @@ class Trainer {
   // Which ranks made which number that is not finite. Computes the gradients once more, with the
   // same weights: a step that goes well need not look.
   std::string explain_skipped_update(const Batch& batch, double weight);
-  // Returns weight * the sum of the losses of this rank's micro-batches, (1) f64 on the device.
+  // Returns weight * the sums of the losses of this rank's micro-batches, as loss_.
   // `on_final` is told of gradients to which no micro-batch will add any more.
   Tensor forward_backward(const Batch& batch, double weight,
                           const Model::GradientsFinal& on_final = nullptr);
@@ -112,13 +115,14 @@ class Trainer {
   std::optional<TrainingData> validation_;
   Model model_;
   ParameterStore store_;
+  std::unique_ptr<const Teacher> teacher_;  // with uptrain.distill
   AdamW optimizer_;
   LearningRateSchedule schedule_;
   TrainerState state_;
   bool products_settled_ = false;
 
   Batch batch_;            // of the step, on the device
-  Tensor loss_;            // of the step, (1) f64
+  Tensor loss_;            // of the step, (1) f64; (2) with a teacher, the divergence behind
   Tensor squared_norm_;    // of its gradient, (1) f64; NaN where that or the loss is not finite
   bool computed_ = false;  // a step, by this object
   std::unique_ptr<RecordedWork> recording_;  // with training.cuda_graph

@@ -38,6 +38,10 @@ std::vector<std::string> Trainer::resume(const std::filesystem::path& checkpoint
           "data.tokenizer: not the tokenizer of {} (fingerprint {}, now {}); put it back, or train "
           "in another checkpoint.folder",
           name, saved.tokenizer_fingerprint, state_.tokenizer_fingerprint);
+  require(saved.teacher.empty() || state_.teacher.empty() || saved.teacher == state_.teacher,
+          "uptrain.distill.from: {} is not the checkpoint that {} learnt from (hash {}, now {}); "
+          "put it back, or train in another checkpoint.folder",
+          teacher_ ? teacher_->folder().string() : "", name, saved.teacher, state_.teacher);
   const Environment &was = saved.environment, &is = state_.environment;
   const auto compare = [&](const char* what, const auto& old_value, const auto& new_value) {
     if (old_value != new_value) {

@@ -84,6 +84,7 @@ std::string to_json(const TrainerState& state) {
                 {"environment", to_json(state.environment)},
                 {"files", json::array()}};
   if (state.parent) document["parent"] = to_json(*state.parent);
+  if (!state.teacher.empty()) document["teacher"] = state.teacher;
   for (const FileRecord& file : state.files) document["files"].push_back(to_json(file));
   document[kChecksum] = checksum_of(document);
   return document.dump(2) + "\n";
@@ -110,6 +111,7 @@ TrainerState parse_trainer_state(std::string_view text, const std::string& sourc
   fields.read("tokenizer_fingerprint", state.tokenizer_fingerprint);
   read(fields.object("environment"), state.environment);
   if (fields.has("parent")) read(fields.object("parent"), state.parent.emplace());
+  if (fields.has("teacher")) fields.read("teacher", state.teacher);
   const json& files = fields.at("files");
   require(files.is_array(), "{}: files must be an array", source);
   for (const json& file : files) {

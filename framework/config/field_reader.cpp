@@ -132,6 +132,33 @@ std::vector<std::string> spellings(const std::string& section, const std::string
   return {name};
 }
 
+// The path of the innermost section that `path`, section.key or section.section.key, leads to.
+std::string section_of(const std::string& path, const std::vector<KnownKey>& known) {
+  std::size_t end = path.find('.');
+  for (std::size_t next = end; next != std::string::npos; next = path.find('.', next + 1)) {
+    const bool is_section = std::any_of(known.begin(), known.end(), [&](const KnownKey& key) {
+      return key.section == path.substr(0, next);
+    });
+    if (is_section) end = next;
+  }
+  return path.substr(0, end);
+}
+
+// The mapping that lies in `node` under a path, made where there is none.
+YamlNode& mapping_at(YamlNode& node, const std::string& path, const Place& place) {
+  const std::size_t dot = path.find('.');
+  const std::string name = path.substr(0, dot);
+  YamlEntry* entry = node.find(name);
+  if (entry == nullptr) entry = &node.entries.emplace_back(YamlEntry{name, place, {}});
+  if (entry->value.kind == YamlNode::Kind::kNull) {
+    entry->value = {};
+    entry->value.kind = YamlNode::Kind::kMapping;
+    entry->value.place = place;
+  }
+  return dot == std::string::npos ? entry->value
+                                  : mapping_at(entry->value, path.substr(dot + 1), place);
+}
+
 }  // namespace
 
 void apply_override(YamlNode& root, const std::string& assignment, ReadContext& context) {
@@ -150,19 +177,14 @@ void apply_override(YamlNode& root, const std::string& assignment, ReadContext& 
     return;
   }
   set_place(*value, place);
-  const std::string section = path.substr(0, dot), name = path.substr(dot + 1);
-  YamlEntry* parent = root.find(section);
-  if (parent == nullptr) {
-    YamlNode mapping;
-    mapping.kind = YamlNode::Kind::kMapping;
-    mapping.place = place;
-    parent = &root.entries.emplace_back(YamlEntry{section, place, mapping});
-  }
+  const std::string section = section_of(path, context.known);
+  const std::string name = path.substr(section.size() + 1);
+  YamlNode& mapping = mapping_at(root, section, place);
   const std::vector<std::string> replaced = spellings(section, name, context.known);
-  std::erase_if(parent->value.entries, [&](const YamlEntry& entry) {
+  std::erase_if(mapping.entries, [&](const YamlEntry& entry) {
     return std::find(replaced.begin(), replaced.end(), entry.name) != replaced.end();
   });
-  parent->value.entries.push_back({name, place, std::move(*value)});
+  mapping.entries.push_back({name, place, std::move(*value)});
 }
 
 }  // namespace polyhead

@@ -88,6 +88,18 @@ struct CrossEntropy {
 };
 
 template <Device D>
+struct Distillation {
+  static void statistics(const Tensor& logits, const Tensor& teacher_logits, const Tensor& targets,
+                         std::int64_t first_id, std::int64_t valid_columns, double temperature,
+                         Tensor& statistics);
+  static void combine(const Tensor& gathered, const Tensor& targets, double temperature,
+                      Tensor& cross_entropies, Tensor& divergences, Tensor& log_sums);
+  static void backward(const Tensor& teacher_logits, const Tensor& targets, const Tensor& log_sums,
+                       std::int64_t first_id, std::int64_t valid_columns, double temperature,
+                       double share, double weight, Tensor& logits);
+};
+
+template <Device D>
 struct Adamw {
   static void update(const Tensor& grad, const AdamwOptions& options, const Tensor& scalars,
                      Tensor& value, Tensor& first_moment, Tensor& second_moment, Tensor& rounded);

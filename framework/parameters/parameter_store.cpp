@@ -35,6 +35,15 @@ FlatRange overlap(const FlatRange& one, const FlatRange& other) {
 
 ParameterStore::ParameterStore(std::vector<Parameter*> parameters, DType dtype, Device device,
                                const Communicator* shard_over)
+    : ParameterStore(std::move(parameters), dtype, device, shard_over, Keeps::kTrainingState) {}
+
+ParameterStore ParameterStore::of_values(std::vector<Parameter*> parameters, DType dtype,
+                                         Device device) {
+  return {std::move(parameters), dtype, device, nullptr, Keeps::kValues};
+}
+
+ParameterStore::ParameterStore(std::vector<Parameter*> parameters, DType dtype, Device device,
+                               const Communicator* shard_over, Keeps keeps)
     : shard_over_(shard_over && shard_over->size() > 1 ? shard_over : nullptr) {
   std::int64_t offset = 0;
   for (Parameter* parameter : parameters) {
@@ -43,14 +52,15 @@ ParameterStore::ParameterStore(std::vector<Parameter*> parameters, DType dtype, 
     offset += segments_.back().size;
   }
   const std::int64_t size = aligned(offset, kAlignment * (shard_over_ ? shard_over_->size() : 1));
+  const bool trains = keeps == Keeps::kTrainingState;
   const DType wide = accumulation_dtype(dtype);
   values_ = Tensor::zeros({size}, dtype, device);
-  masters_ = wide != dtype ? Tensor::zeros({shard().size()}, wide, device)
-                           : values_.row_slice(shard().begin, shard().end);
-  grads_ = Tensor::zeros({size}, wide, device);
+  masters_ = trains && wide != dtype ? Tensor::zeros({shard().size()}, wide, device)
+                                     : values_.row_slice(shard().begin, shard().end);
+  if (trains) grads_ = Tensor::zeros({size}, wide, device);
   for (const Segment& segment : segments_) {
     segment.parameter->value = view(values_, segment);
-    segment.parameter->grad = view(grads_, segment);
+    if (trains) segment.parameter->grad = view(grads_, segment);
   }
 }
 

@@ -43,6 +43,9 @@ class ParameterStore {
   // padded to a multiple of 64 elements a rank.
   ParameterStore(std::vector<Parameter*> parameters, DType dtype, Device device,
                  const Communicator* shard_over = nullptr);
+  // Of a model that is only run forward: neither gradients nor masters, parameters keep a null
+  // grad.
+  static ParameterStore of_values(std::vector<Parameter*> parameters, DType dtype, Device device);
 
   const std::vector<Segment>& segments() const { return segments_; }
   const Tensor& values() const { return values_; }  // (size)
@@ -85,6 +88,10 @@ class ParameterStore {
   void zero_values();  // gaps and padding too
 
  private:
+  enum class Keeps { kValues, kTrainingState };
+  ParameterStore(std::vector<Parameter*> parameters, DType dtype, Device device,
+                 const Communicator* shard_over, Keeps keeps);
+
   std::vector<Segment> segments_;
   const Communicator* shard_over_;  // null too for a group of one
   Tensor values_;

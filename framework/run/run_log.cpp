@@ -65,11 +65,15 @@ std::string describe_duration(double seconds) {
 std::string describe(const StepRecord& record) {
   const std::string peak =
       record.share_of_peak ? fmt::format(" ({:.1f} % of peak)", 100 * *record.share_of_peak) : "";
+  const std::string distillation =
+      record.distillation_loss
+          ? fmt::format(" | distillation_loss {:.4f}", *record.distillation_loss)
+          : "";
   return fmt::format(
-      "step {}/{} | loss {:.4f} | ppl {:.2f} | lr {:.3e} | grad_norm {:.3f} | {:.0f} tokens/s | "
+      "step {}/{} | loss {:.4f} | ppl {:.2f}{} | lr {:.3e} | grad_norm {:.3f} | {:.0f} tokens/s | "
       "{:.3g} TFLOP/s{} | {} elapsed | {} left | skipped {}",
-      record.step, record.total_steps, record.loss, std::exp(record.loss), record.learning_rate,
-      record.gradient_norm, record.tokens_per_second, record.teraflops, peak,
+      record.step, record.total_steps, record.loss, std::exp(record.loss), distillation,
+      record.learning_rate, record.gradient_norm, record.tokens_per_second, record.teraflops, peak,
       describe_duration(record.elapsed_seconds), describe_duration(record.remaining_seconds),
       record.skipped_steps);
 }
@@ -141,6 +145,7 @@ void RunLog::step(const StepRecord& record) {
                                    {"skipped_steps", record.skipped_steps},
                                    {"communication_calls", record.communication_calls},
                                    {"communication_bytes", record.communication_bytes}};
+  if (record.distillation_loss) fields["distillation_loss"] = *record.distillation_loss;
   if (record.share_of_peak) fields["share_of_peak"] = *record.share_of_peak;
   output_->json("step", record.step, std::move(fields));
 }

@@ -21,6 +21,7 @@ struct StepRecord {
   std::int64_t step = 0;
   std::int64_t total_steps = 0;
   double loss = 0;
+  std::optional<double> distillation_loss = {};  // absent without a teacher
   double learning_rate = 0;
   double gradient_norm = 0;
   std::int64_t tokens = 0;                   // consumed by the whole run

@@ -196,6 +196,7 @@ TEST(Checkpoint, DescribesItself) {
     trainer.tokenizer_fingerprint = "t";
     trainer.environment = {"OpenBLAS 0.3.21 Haswell", 2, 4, 2, 2};
     trainer.parent = Parent{"runs/mha", 600, "abc", "GQA with 2 groups, mean"};
+    trainer.teacher = "def";
     description.config_json = "{\"model_type\": \"llama\"}\n";
     description.tokenizer_files = {run / "tokenizer.model"};
     const fs::path folder = save_checkpoint(run / "out", world, *rank.tensor, rank.toy.store(),
@@ -212,6 +213,7 @@ TEST(Checkpoint, DescribesItself) {
     EXPECT_EQ(read.tokenizer_fingerprint, "t");
     EXPECT_EQ(read.environment, trainer.environment);
     EXPECT_EQ(read.parent, trainer.parent);
+    EXPECT_EQ(read.teacher, "def");
     std::vector<std::string> files;
     for (const FileRecord& file : read.files) files.push_back(file.name);
     EXPECT_THAT(files,

@@ -50,6 +50,8 @@ TEST(StepLine, HasAllFields) {
             "12346 tokens/s | 0.0312 TFLOP/s | 0:01:23 elapsed | 1:02:03 left | skipped 1");
   record.share_of_peak = 0.413;
   EXPECT_THAT(describe(record), HasSubstr("0.0312 TFLOP/s (41.3 % of peak) |"));
+  record.distillation_loss = 0.25;
+  EXPECT_THAT(describe(record), HasSubstr("| ppl 7.39 | distillation_loss 0.2500 | lr "));
 }
 
 TEST_F(RunLogTest, ResumingRemovesTheStepsThatAreRepeated) {

@@ -120,6 +120,7 @@ std::vector<MalformedFile> values() {
        "environment: expected an object"},
       {"ParentIsAString", set("/parent", "runs/mha"), "parent: expected an object"},
       {"ParentIsNull", set("/parent", nullptr), "parent: expected an object"},
+      {"TeacherIsANumber", set("/teacher", 7), "teacher must be"},
       {"FilesMissing", sealed([](json& document) { document.erase("files"); }), "files is missing"},
       {"FilesIsAnObject", set("/files", json::object()), "files must be an array"},
       {"FileIsAString", set("/files/0", "model.safetensors"), "files: expected an object"},

@@ -39,6 +39,15 @@ TEST(ConfigChanges, NameKeysWithBothValues) {
                           "training.recompute: none became full"));
 }
 
+TEST(ConfigChanges, NameKeysOfSectionsInSections) {
+  TrainConfig before = config();
+  before.uptrain.emplace().distill = DistillConfig{"runs/mha", 0.5, 1.0};
+  TrainConfig after = before;
+  after.uptrain->distill->temperature = 2.0;
+  EXPECT_THAT(described(config_changes(before, after)),
+              ElementsAre("uptrain.distill.temperature: 1 became 2"));
+}
+
 TEST(SameRun, MayMoveItsFilesAndRunLonger) {
   TrainConfig after = config();
   after.data.train[0].path = "elsewhere/text";

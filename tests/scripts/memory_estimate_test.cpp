@@ -67,7 +67,8 @@ Tensor random_tokens(std::int64_t count, std::int64_t vocabulary) {
 }
 
 // The peak of one training step on rank 0, as a run takes it.
-double measured_bytes(const TrainConfig& config, int ranks) {
+double measured_bytes(const TrainConfig& config, int ranks,
+                      const ModelConfig* teacher_config = nullptr) {
   const LoneRank rank(ranks);
   TensorParallel parallel(rank, config.parallel.sequence_parallel);
   Model model(config.model, config.data.sequence_length, parallel, DType::kF32,
@@ -75,17 +76,33 @@ double measured_bytes(const TrainConfig& config, int ranks) {
   ParameterStore store(model.parameters(), DType::kF32, Device::kCpu);
   AdamW optimizer(store, {}, moments_dtype(config.optimizer, DType::kF32), /*seed=*/1);
   store.initialize(1);
+  std::optional<Model> teacher;
+  std::optional<ParameterStore> teacher_store;
+  if (teacher_config) {
+    teacher.emplace(*teacher_config, config.data.sequence_length, parallel, DType::kF32);
+    teacher_store.emplace(
+        ParameterStore::of_values(teacher->parameters(), DType::kF32, Device::kCpu));
+    teacher_store->initialize(2);
+  }
   const std::int64_t sequences = config.training.micro_batch_size;
   const Tensor tokens =
       random_tokens(sequences * config.data.sequence_length, *config.model.vocab_size);
   const Tensor targets = tokens.clone();
-  Tensor loss = Tensor::zeros({1}, DType::kF64);
+  Tensor loss = Tensor::zeros({teacher ? 2 : 1}, DType::kF64);
   reset_peak_memory(Device::kCpu);
   {
+    Tensor known;
+    if (teacher) known = teacher->infer(tokens, sequences);
     Model::Saved saved;
     Tensor dh;
     const Tensor h = model.forward(tokens, sequences, saved);
-    model.output_loss().loss_and_gradient(h, targets, 1.0, loss, dh);
+    if (teacher) {
+      model.output_loss().loss_and_gradient(h, {teacher->output_loss(), known}, targets, 1.0, loss,
+                                            dh);
+      known = {};
+    } else {
+      model.output_loss().loss_and_gradient(h, targets, 1.0, loss, dh);
+    }
     model.backward(dh, saved);
   }
   Tensor scale = Tensor::zeros({1}, DType::kF64);
@@ -230,6 +247,32 @@ TEST(MemoryEstimate, HalvesMomentsInBf16) {
   EXPECT_NEAR(static_cast<double>(narrow.moments) / static_cast<double>(wide.moments), 0.5, 0.06);
   expect_close("moments in bf16", static_cast<double>(narrow.total()), measured_bytes(config, 1));
   EXPECT_EQ(estimate_memory(config, kCuda, 1, 1, 1).moments, narrow.moments);
+}
+
+TEST(MemoryEstimate, CountsTheTeacher) {
+  omp_set_num_threads(1);
+  TrainConfig config = grouped();
+  config.model.num_query_groups = 4;
+  ModelConfig same = grouped().model;
+  ModelConfig larger = same;
+  larger.num_layers = 5;
+  larger.hidden_size = 384;
+  larger.ffn_hidden_size = 3000;
+  for (const std::int64_t vocabulary : {1003, 9001}) {
+    config.model.vocab_size = same.vocab_size = larger.vocab_size = vocabulary;
+    for (const ModelConfig& teacher : {same, larger}) {
+      for (const auto& [ranks, sequence_parallel] : {std::pair{1, false}, std::pair{4, true}}) {
+        config.parallel.sequence_parallel = sequence_parallel;
+        config.training.recompute = vocabulary > 9000 ? Recompute::kFull : Recompute::kNone;
+        const MemoryEstimate estimate = estimate_memory(config, kCpu, ranks, 1, 1, &teacher);
+        EXPECT_GT(estimate.teacher, 0);
+        expect_close(fmt::format("{} tokens, {} ranks{}, in {}", vocabulary, ranks,
+                                 sequence_parallel ? ", SP" : "", estimate.transient_reason),
+                     static_cast<double>(estimate.total()),
+                     measured_bytes(config, ranks, &teacher));
+      }
+    }
+  }
 }
 
 TEST(MemoryEstimate, Table) {

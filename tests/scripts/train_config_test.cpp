@@ -313,6 +313,37 @@ TEST_F(TrainConfigTest, Uptraining) {
               HasSubstr("the schedule goes on from uptrain.source"));
 }
 
+TEST_F(TrainConfigTest, Distillation) {
+  std::string text = kSmall;
+  text.erase(0, text.find("data:"));
+  text.erase(text.find("  train_steps: 10\n"), 18);
+  text += "uptrain:\n  source: runs/gqa\n";
+  EXPECT_EQ(load(text).distillation(), nullptr);
+  const std::string distil = text + "  distill: {from: runs/mha}\n";
+  const TrainConfig config = load(distil);
+  EXPECT_EQ(config.distillation()->from, "runs/mha");
+  EXPECT_EQ(config.distillation()->weight, 0.5);
+  EXPECT_EQ(config.distillation()->temperature, 1.0);
+  EXPECT_EQ(load(distil, {"uptrain.distill.weight=1"}).distillation()->weight, 1.0);
+  EXPECT_EQ(load(text, {"uptrain.distill.from=runs/mha"}).distillation()->from, "runs/mha");
+  EXPECT_EQ(load(distil, {"uptrain.distill={from: a, weight: 0.25}"}).distillation()->weight, 0.25);
+  // The line and column of the section, and of the key.
+  EXPECT_THAT(problem_of(text + "  distill: {weight: 0.5}\n"),
+              AllOf(HasSubstr("c.yaml:14:"), HasSubstr("uptrain.distill.from: missing; name"),
+                    HasSubstr("the parent of uptrain.source is not taken by itself")));
+  EXPECT_THAT(problem_of(text + "  distill: {from: a, weight: 0}\n"),
+              AllOf(HasSubstr("c.yaml:14:30"),
+                    HasSubstr("uptrain.distill.weight: got 0; is the share of the divergence")));
+  EXPECT_THAT(problem_of(distil, {"uptrain.distill.weight=1.5"}), HasSubstr("got 1.5; is the"));
+  EXPECT_THAT(problem_of(distil, {"uptrain.distill.temperature=0"}),
+              HasSubstr("uptrain.distill.temperature: got 0; both models' logits are divided"));
+  EXPECT_THAT(problem_of(distil, {"uptrain.distill.temprature=2"}),
+              HasSubstr("unknown key; did you mean temperature?"));
+  EXPECT_THAT(problem_of(distil, {"uptrain.weight=1"}),
+              HasSubstr("it belongs to section uptrain.distill"));
+  EXPECT_THAT(problem_of(text, {"uptrain.source.deeper=1"}), HasSubstr("unknown key"));
+}
+
 std::vector<std::filesystem::path> shipped_configs() {
   std::vector<std::filesystem::path> paths;
   for (const auto& file :
