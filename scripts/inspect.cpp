@@ -40,9 +40,14 @@ TrainConfig read_config(const Arguments& arguments) {
 }
 
 // With uptrain the model is that of the source.
-TrainConfig with_model(TrainConfig config) {
+TrainConfig with_model(TrainConfig config, const std::string& file) {
   if (!config.awaits_source()) return config;
-  const std::filesystem::path folder = resolve_checkpoint(config.uptrain->source);
+  std::filesystem::path folder;
+  try {
+    folder = resolve_checkpoint(config.uptrain->source);
+  } catch (const Error& error) {
+    fail("{}: takes its model from uptrain.source: {}", file, error.what());
+  }
   const TrainerState state = read_trainer_state(folder);
   const TrainConfig source =
       parse_resolved_config(state.config, (folder / "trainer.json").string() + ": config");
@@ -60,7 +65,7 @@ std::optional<ModelConfig> teacher_of(const TrainConfig& config, int ranks) {
 }
 
 void run(const Arguments& arguments) {
-  const TrainConfig config = with_model(read_config(arguments));
+  const TrainConfig config = with_model(read_config(arguments), arguments.source);
   InspectionOptions options;
   options.source = arguments.source;
   options.tensor_parallel_size = arguments.tensor_parallel_size.value_or(

@@ -70,7 +70,9 @@ TEST(Inspect, WhatIsNotThere) {
                       "training: {global_batch_size: 1, micro_batch_size: 1}\n"
                       "checkpoint: {folder: x}\n"
                       "uptrain: {source: runs/parent}\n");
-  EXPECT_THAT(inspect((empty / "uptrain.yaml").string()), HasSubstr("inspect runs/parent"));
+  EXPECT_THAT(
+      inspect((empty / "uptrain.yaml").string()),
+      HasSubstr("takes its model from uptrain.source: the checkpoint runs/parent does not"));
 }
 
 }  // namespace
