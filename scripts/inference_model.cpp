@@ -47,7 +47,7 @@ InferenceModel::InferenceModel(const ModelSource& source, std::int64_t max_seque
       parallel_(*layout_.tensor, /*sequence_parallel=*/false),
       model_(source.model, checked_context(source, max_sequence_length), parallel_, compute_.dtype,
              Recompute::kNone, compute_.device),
-      store_(model_.parameters(), compute_.dtype, compute_.device) {
+      store_(ParameterStore::of_values(model_.parameters(), compute_.dtype, compute_.device)) {
   load_checkpoint(source.folder, world, store_, {});
 }
 

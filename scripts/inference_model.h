@@ -1,5 +1,5 @@
 // A checkpoint's model with its weights, on this run's ranks, for commands that only run it
-// forward.
+// forward. Memory: the weights in the type it computes in, and no gradients.
 #pragma once
 
 #include <cstdint>
