@@ -15,7 +15,7 @@ std::vector<NamedState> Trainer::moments() const {
 
 TrainerState Trainer::load(const std::filesystem::path& checkpoint, std::vector<NamedState> states,
                            Hashes hashes) {
-  TrainerState loaded = load_checkpoint(checkpoint, layout_.world, store_, states, hashes);
+  TrainerState loaded = load_checkpoint(checkpoint, layout_.world, store_, states, {}, hashes);
   optimizer_.set_updates(loaded.updates);
   state_.step = loaded.step;
   state_.tokens = loaded.tokens;
