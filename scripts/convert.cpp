@@ -8,6 +8,7 @@
 #include "framework/checkpoint/checkpoint_folder.h"
 #include "layers/conversion/convert_checkpoint.h"
 #include "layers/huggingface/config_json.h"
+#include "layers/huggingface/tensor_layout.h"
 #include "scripts/rank_0.h"
 #include "scripts/train_config.h"
 
@@ -52,6 +53,7 @@ std::string convert(const ConvertOptions& options) {
   TrainConfig config =
       parse_resolved_config(state.config, (source / "trainer.json").string() + ": config");
   const std::string before = attention_variant(config.model);
+  const TensorLayout source_layout = stored_layout(source, config.model);
   const KeyValuePooling pooling = plan_pooling(config.model, target_groups(options), options.method,
                                                options.seed.value_or(state.seed));
   config.model.num_query_groups = pooling.target_groups;
@@ -61,9 +63,10 @@ std::string convert(const ConvertOptions& options) {
   const std::string method =
       fmt::format("{} with {} group{}, {}", after, pooling.target_groups,
                   pooling.target_groups == 1 ? "" : "s", name_of_method(options.method));
-  convert_checkpoint(source, state, options.destination, pooling,
-                     {to_yaml(config),
-                      huggingface_config_json(config.model, config.data.sequence_length), method});
+  convert_checkpoint(
+      source, state, options.destination, pooling,
+      {to_yaml(config), huggingface_config_json(config.model, config.data.sequence_length),
+       source_layout, written_layout(config.model), method});
   return fmt::format("converted {} ({}, {} groups) to {} ({})", source.string(), before,
                      pooling.source_groups, options.destination.string(), method);
 }

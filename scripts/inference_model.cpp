@@ -5,6 +5,7 @@
 #include "framework/checkpoint/checkpoint.h"
 #include "framework/error.h"
 #include "framework/ops/matmul.h"
+#include "layers/huggingface/tensor_layout.h"
 
 namespace polyhead {
 namespace {
@@ -48,7 +49,7 @@ InferenceModel::InferenceModel(const ModelSource& source, std::int64_t max_seque
       model_(source.model, checked_context(source, max_sequence_length), parallel_, compute_.dtype,
              Recompute::kNone, compute_.device),
       store_(model_.parameters(), compute_.dtype, compute_.device) {
-  load_checkpoint(source.folder, world, store_, {});
+  load_checkpoint(source.folder, world, store_, {}, stored_layout(source.folder, source.model));
 }
 
 }  // namespace polyhead

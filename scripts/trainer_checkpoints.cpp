@@ -4,6 +4,7 @@
 #include "framework/ops/elementwise.h"
 #include "framework/parameters/replica_check.h"
 #include "layers/huggingface/config_json.h"
+#include "layers/huggingface/tensor_layout.h"
 #include "scripts/config_changes.h"
 #include "scripts/trainer.h"
 
@@ -15,7 +16,8 @@ std::vector<NamedState> Trainer::moments() const {
 
 TrainerState Trainer::load(const std::filesystem::path& checkpoint, std::vector<NamedState> states,
                            Hashes hashes) {
-  TrainerState loaded = load_checkpoint(checkpoint, layout_.world, store_, states, {}, hashes);
+  TrainerState loaded = load_checkpoint(checkpoint, layout_.world, store_, states,
+                                        stored_layout(checkpoint, config_.model), hashes);
   optimizer_.set_updates(loaded.updates);
   state_.step = loaded.step;
   state_.tokens = loaded.tokens;
@@ -92,6 +94,7 @@ std::filesystem::path Trainer::save() {
       run, layout_.world, *layout_.tensor, store_, moments(),
       {.trainer = state_,
        .config_json = huggingface_config_json(config_.model, config_.data.sequence_length),
+       .layout = written_layout(config_.model),
        .tokenizer_files = data_.tokenizer_files()});
   run_on_all_ranks(layout_.world, [&] {
     if (layout_.world.rank() == 0) {

@@ -83,6 +83,12 @@ TensorInfo ParameterReader::info(std::string_view name) const {
   return info;
 }
 
+std::vector<TensorInfo> ParameterReader::tensors() const {
+  std::vector<TensorInfo> tensors;
+  for (const std::string& name : names()) tensors.push_back(info(name));
+  return tensors;
+}
+
 const std::filesystem::path& ParameterReader::file_of(std::string_view name) const {
   const auto found = places_.find(name);
   return file_.file_of(found == places_.end() ? std::string(name)

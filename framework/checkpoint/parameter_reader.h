@@ -21,6 +21,7 @@ class ParameterReader {
   // under the names they have there.
   std::vector<std::string> names() const;
   TensorInfo info(std::string_view name) const;
+  std::vector<TensorInfo> tensors() const;  // info of all, by name
   // The file that holds a parameter, for messages.
   const std::filesystem::path& file_of(std::string_view name) const;
 

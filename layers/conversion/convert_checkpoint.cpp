@@ -6,8 +6,8 @@
 
 #include "framework/checkpoint/checkpoint_folder.h"
 #include "framework/checkpoint/element_conversion.h"
-#include "framework/checkpoint/safetensors_reader.h"
-#include "framework/checkpoint/safetensors_writer.h"
+#include "framework/checkpoint/parameter_reader.h"
+#include "framework/checkpoint/parameter_writer.h"
 #include "framework/files/folder.h"
 
 namespace polyhead {
@@ -44,16 +44,23 @@ std::string exact_stem(const TrainerState& state, const std::string& stem) {
 
 std::vector<FileRecord> convert_tensors(const fs::path& source, const TrainerState& state,
                                         const fs::path& destination, const std::string& stem,
-                                        const KeyValuePooling& pooling) {
-  const SafetensorsReader reader(source, stem), exact(source, exact_stem(state, stem));
+                                        const KeyValuePooling& pooling,
+                                        const ConvertedDescription& description) {
+  const auto layout_of = [&](const std::string& name) {
+    return name == kModelStem ? description.source_layout : TensorLayout();
+  };
+  const std::string values = exact_stem(state, stem);
+  const ParameterReader reader({source, stem}, layout_of(stem));
+  const ParameterReader exact({source, values}, layout_of(values));
   std::vector<TensorInfo> infos = reader.tensors();
   for (TensorInfo& info : infos) {
     if (is_key_or_value_projection(info.name)) {
       info.shape = pooled_shape(info.name, info.shape, pooling);
     }
   }
-  SafetensorsWriter writer(destination, stem, infos);
-  for (const TensorInfo& info : writer.tensors()) {
+  ParameterWriter writer(destination, stem, infos,
+                         stem == kModelStem ? description.layout : TensorLayout());
+  for (const TensorInfo& info : writer.parameters()) {
     if (!is_key_or_value_projection(info.name)) {
       writer.write(reader.read(info.name));
     } else if (holds_moments(stem)) {
@@ -91,7 +98,7 @@ void convert_checkpoint(const fs::path& source, const TrainerState& state,
     if (!fs::exists(subfolder)) make_folder(subfolder);
     if (const auto stem = stem_of(file.name)) {
       for (FileRecord& written :
-           convert_tensors(source, state, transaction.folder(), *stem, pooling)) {
+           convert_tensors(source, state, transaction.folder(), *stem, pooling, description)) {
         record(std::move(written));
       }
     } else if (file.name == "config.json") {

@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <string>
 
+#include "framework/checkpoint/tensor_layout.h"
 #include "framework/checkpoint/trainer_state.h"
 #include "layers/conversion/grouped_query.h"
 
@@ -12,7 +13,9 @@ namespace polyhead {
 struct ConvertedDescription {
   std::string config;       // the resolved configuration after conversion, YAML
   std::string config_json;  // for other programs
-  std::string method;       // for provenance: "GQA with 2 groups, mean"
+  // Of model.safetensors, in the source and in the result.
+  TensorLayout source_layout, layout;
+  std::string method;  // for provenance: "GQA with 2 groups, mean"
 };
 
 // Reads SOURCE, a checkpoint whose trainer.json is `state`, tensor by tensor, and writes

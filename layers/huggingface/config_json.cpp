@@ -36,6 +36,7 @@ class JsonFields {
 void add_own_fields(ModelConfig config, Json& json) {
   JsonFields writer(json);
   visit_fields(writer, config);
+  if (config.is_latent()) json["rope_interleave"] = true;
 }
 
 Json rope_scaling(const ModelConfig& c) {
@@ -112,7 +113,7 @@ void add_deepseek(const ModelConfig& c, Json& json) {
   json["qk_nope_head_dim"] = c.qk_head_dim.value();
   json["qk_rope_head_dim"] = c.qk_pos_emb_head_dim.value();
   json["v_head_dim"] = c.v_head_dim.value();
-  json["rope_interleave"] = false;
+  json["rope_interleave"] = true;
   json["attention_bias"] = false;
   json["first_k_dense_replace"] = c.num_layers;  // no layer has experts
 }

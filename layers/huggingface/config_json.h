@@ -1,12 +1,12 @@
 // config.json: tells transformers, vLLM and others which of their classes computes this model.
 //
-// Tensors already carry Hugging Face names and layouts, so a class either computes exactly this
-// model or must not be named at all:
+// Tensors are written where the class looks for them (tensor_layout.h), so a class either computes
+// exactly this model or must not be named at all:
 //   llama        RoPE, RMSNorm, SwiGLU; biases on all linear layers or on none
 //   mistral      the same without biases, with a window on all layers
 //   qwen2        the same with biases on q, k and v; qwen3: with norms on q and k
 //   gemma2       Gemma's norms, GeGLU, soft-caps, windows on every other layer
-//   deepseek_v3  latent attention with dense layers and half-split rotation
+//   deepseek_v3  latent attention with dense layers
 //   polyhead     everything else (ALiBi, LayerNorm, mixed forms): Polyhead's own keys
 #pragma once
 

@@ -182,7 +182,7 @@ TEST(ConfigJson, GemmaAndDeepseekFields) {
   EXPECT_EQ(deep["qk_nope_head_dim"], 16);
   EXPECT_EQ(deep["qk_rope_head_dim"], 8);
   EXPECT_EQ(deep["v_head_dim"], 12);
-  EXPECT_EQ(deep["rope_interleave"], false);
+  EXPECT_EQ(deep["rope_interleave"], true);
   EXPECT_EQ(deep["first_k_dense_replace"], 3);
   EXPECT_EQ(deep["num_key_value_heads"], 6);
 }
