@@ -47,6 +47,10 @@ class FolderWriter {
       transaction_.emplace(run / checkpoint_name(state_.step));
       make_folder(transaction_->folder() / kOptimizerFolder);
       record(write_durably(transaction_->folder(), "config.json", description.config_json));
+      if (!description.generation_config_json.empty()) {
+        record(write_durably(transaction_->folder(), "generation_config.json",
+                             description.generation_config_json));
+      }
       for (const fs::path& file : description.tokenizer_files) {
         record(copy_durably(file, transaction_->folder(), file.filename().string()));
       }

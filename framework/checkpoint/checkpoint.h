@@ -1,6 +1,6 @@
 // Saving and loading a model's parameters and optimizer state as a Hugging Face model folder:
 //
-//   config.json, tokenizer files     for other programs
+//   config.json, generation_config.json, tokenizer files: for other programs
 //   model.safetensors                parameters, whole, where another program looks for them
 //                                    (TensorLayout)
 //   optimizer/NAME.safetensors       one file per state (exp_avg, exp_avg_sq; master where the
@@ -37,7 +37,8 @@ namespace polyhead {
 struct CheckpointDescription {
   TrainerState trainer;  // `files` is filled in by the save
   std::string config_json;
-  TensorLayout layout;  // of model.safetensors
+  std::string generation_config_json;  // empty: no such file
+  TensorLayout layout;                 // of model.safetensors
   std::vector<std::filesystem::path> tokenizer_files;
 };
 
