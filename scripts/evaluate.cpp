@@ -58,7 +58,9 @@ void add_evaluate_command(CLI::App& app, const Communicator& world) {
   CLI::App* command =
       app.add_subcommand("evaluate", "Score checkpoints on a tokenized text, side by side");
   const auto arguments = std::make_shared<Arguments>();
-  command->add_option("checkpoints", arguments->checkpoints, "Checkpoints, or run folders")
+  command
+      ->add_option("checkpoints", arguments->checkpoints,
+                   "Checkpoints, run folders, or model folders")
       ->required();
   command->add_option("--data", arguments->data, "Prefix of the dataset: PREFIX.bin, PREFIX.idx")
       ->required();

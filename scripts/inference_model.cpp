@@ -5,7 +5,6 @@
 #include "framework/checkpoint/checkpoint.h"
 #include "framework/error.h"
 #include "framework/ops/matmul.h"
-#include "layers/huggingface/tensor_layout.h"
 
 namespace polyhead {
 namespace {
@@ -49,7 +48,11 @@ InferenceModel::InferenceModel(const ModelSource& source, std::int64_t max_seque
       model_(source.model, checked_context(source, max_sequence_length), parallel_, compute_.dtype,
              Recompute::kNone, compute_.device),
       store_(model_.parameters(), compute_.dtype, compute_.device) {
-  load_checkpoint(source.folder, world, store_, {}, stored_layout(source.folder, source.model));
+  if (source.trainer) {
+    load_checkpoint(source.folder, world, store_, {}, source.layout);
+  } else {
+    run_on_all_ranks(world, [&] { load_parameters(source.folder, store_, source.layout); });
+  }
 }
 
 }  // namespace polyhead
