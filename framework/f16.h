@@ -32,4 +32,25 @@ inline float to_float(F16 value) {
   return std::bit_cast<float>(sign | wide_exponent << 23 | fraction << 13);
 }
 
+// The nearest value, ties to even; what is out of range becomes infinite. A NaN keeps its sign.
+inline F16 to_f16(float value) {
+  constexpr float kSmallestNormal = 0x1p-14F, kRoundsToInfinity = 65520.0F;
+  const auto bits = std::bit_cast<std::uint32_t>(value);
+  const auto sign = static_cast<std::uint16_t>((bits >> 16) & 0x8000U);
+  const float magnitude = std::bit_cast<float>(bits & 0x7FFFFFFFU);
+  std::uint32_t rounded;
+  if (!(magnitude < kRoundsToInfinity)) {
+    rounded = magnitude != magnitude ? 0x7E00U : 0x7C00U;
+  } else if (magnitude < kSmallestNormal) {
+    // In units of the smallest subnormal, 2^-24, which the addition rounds to.
+    rounded = std::bit_cast<std::uint32_t>(magnitude + 0.5F) - std::bit_cast<std::uint32_t>(0.5F);
+  } else {
+    // Rounds away the last 13 bits of the fraction; a carry goes into the exponent.
+    const std::uint32_t wide = bits & 0x7FFFFFFFU;
+    const std::uint32_t even = (wide >> 13) & 1U;
+    rounded = ((wide + 0xFFFU + even) >> 13) - ((127U - 15U) << 10);
+  }
+  return {static_cast<std::uint16_t>(sign | rounded)};
+}
+
 }  // namespace polyhead

@@ -13,6 +13,7 @@ namespace polyhead {
 
 void add_convert_command(CLI::App& app, const Communicator& world);
 void add_evaluate_command(CLI::App& app, const Communicator& world);
+void add_export_command(CLI::App& app, const Communicator& world);
 void add_generate_command(CLI::App& app, const Communicator& world);
 void add_inspect_command(CLI::App& app, const Communicator& world);
 void add_tokenize_command(CLI::App& app, const Communicator& world);

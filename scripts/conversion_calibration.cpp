@@ -2,6 +2,7 @@
 
 #include "framework/checkpoint/checkpoint.h"
 #include "framework/error.h"
+#include "layers/huggingface/tensor_layout.h"
 
 namespace polyhead {
 namespace {
@@ -35,8 +36,9 @@ ModelFidelity ConversionCalibration::compare_with(const ModelConfig& config,
   const Compute compute = choose_compute(DeviceChoice::kAuto, Precision::kAuto, "--device");
   TensorParallel parallel(*solo_, /*sequence_parallel=*/false);
   Model child(config, context_, parallel, compute.dtype, Recompute::kNone, compute.device);
-  ParameterStore store(child.parameters(), compute.dtype, compute.device);
-  load_parameters(folder, store);
+  ParameterStore store =
+      ParameterStore::of_values(child.parameters(), compute.dtype, compute.device);
+  load_parameters(folder, store, written_layout(config));
   return model_fidelity(source_.model(), child, compute.device, text_);
 }
 

@@ -9,6 +9,7 @@
 #include "layers/conversion/convert_checkpoint.h"
 #include "layers/conversion/grouped_query_conversion.h"
 #include "layers/huggingface/config_json.h"
+#include "layers/huggingface/tensor_layout.h"
 #include "scripts/conversion_calibration.h"
 #include "scripts/conversion_report.h"
 #include "scripts/rank_0.h"
@@ -137,10 +138,11 @@ std::string convert(const ConvertOptions& options) {
       calibration ? fmt::format("{}, calibrated on {} tokens of {}", plan.report.method,
                                 calibration->tokens(), calibration->dataset())
                   : plan.report.method;
-  convert_checkpoint(source, state, options.destination, plan.conversion.get(),
-                     {to_yaml(plan.config),
-                      huggingface_config_json(plan.config.model, plan.config.data.sequence_length),
-                      method, report});
+  convert_checkpoint(
+      source, state, options.destination, plan.conversion.get(),
+      {to_yaml(plan.config),
+       huggingface_config_json(plan.config.model, plan.config.data.sequence_length),
+       stored_layout(source, config.model), written_layout(plan.config.model), method, report});
   const std::string groups =
       config.model.is_latent() ? "" : fmt::format(", {} groups", config.model.groups());
   return fmt::format("converted {} ({}{}) to {} ({})\n{}", source.string(),

@@ -135,7 +135,9 @@ void run(const Arguments& arguments, const Communicator& world) {
 void add_evaluate_command(CLI::App& app, const Communicator& world) {
   CLI::App* command = app.add_subcommand("evaluate", "Score checkpoints on one text, side by side");
   const auto arguments = std::make_shared<Arguments>();
-  command->add_option("checkpoints", arguments->checkpoints, "Checkpoints, or run folders")
+  command
+      ->add_option("checkpoints", arguments->checkpoints,
+                   "Checkpoints, run folders, or model folders")
       ->required();
   command
       ->add_option(

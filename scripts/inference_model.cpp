@@ -2,7 +2,6 @@
 
 #include <limits>
 
-#include "framework/checkpoint/checkpoint.h"
 #include "framework/error.h"
 #include "framework/ops/matmul.h"
 
@@ -48,7 +47,7 @@ InferenceModel::InferenceModel(const ModelSource& source, std::int64_t max_seque
       model_(source.model, checked_context(source, max_sequence_length), parallel_, compute_.dtype,
              Recompute::kNone, compute_.device),
       store_(ParameterStore::of_values(model_.parameters(), compute_.dtype, compute_.device)) {
-  load_checkpoint(source.folder, world, store_, {});
+  load_weights(source, world, store_);
 }
 
 }  // namespace polyhead

@@ -6,7 +6,6 @@
 #include <filesystem>
 #include <memory>
 
-#include "framework/checkpoint/checkpoint_folder.h"
 #include "framework/error.h"
 #include "scripts/commands.h"
 #include "scripts/inspection_report.h"
@@ -34,9 +33,19 @@ TrainConfig read_config(const Arguments& arguments) {
     return load_train_config(arguments.source, arguments.overrides, std::nullopt);
   }
   require(arguments.overrides.empty(), "--set: changes a file's keys, not those of a checkpoint");
-  const std::filesystem::path folder = resolve_checkpoint(arguments.source);
-  return parse_resolved_config(read_trainer_state(folder).config,
-                               (folder / "trainer.json").string() + ": config");
+  const ModelSource source = open_model_source(arguments.source);
+  if (source.trainer) {
+    return parse_resolved_config(source.trainer->config,
+                                 (source.folder / "trainer.json").string() + ": config");
+  }
+  require(!arguments.memory,
+          "--memory: {} has no trainer.json, which says how it is trained; write a configuration "
+          "with uptrain.source and inspect the run's checkpoint",
+          arguments.source);
+  TrainConfig config;
+  config.model = source.model;
+  config.data.sequence_length = source.sequence_length;
+  return config;
 }
 
 // With uptrain the model is that of the source.
@@ -93,7 +102,9 @@ void add_inspect_command(CLI::App& app, const Communicator& world) {
   CLI::App* command = app.add_subcommand(
       "inspect", "Say what a configuration or checkpoint means: attention, shapes, sizes, memory");
   const auto arguments = std::make_shared<Arguments>();
-  command->add_option("source", arguments->source, "A configuration, a checkpoint, or a run folder")
+  command
+      ->add_option("source", arguments->source,
+                   "A configuration, a checkpoint, a run folder, or a model folder")
       ->required();
   command->add_option("--set", arguments->overrides, "section.key=value, over the file's")
       ->take_all()

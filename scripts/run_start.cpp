@@ -1,6 +1,7 @@
 #include "scripts/run_start.h"
 
 #include "framework/checkpoint/checkpoint_folder.h"
+#include "scripts/model_source.h"
 #include "scripts/rank_0.h"
 #include "scripts/uptraining.h"
 
@@ -11,7 +12,7 @@ namespace fs = std::filesystem;
 
 fs::path find_source(const std::string& source) {
   try {
-    return resolve_checkpoint(source);
+    return is_plain_model_folder(source) ? fs::path(source) : resolve_checkpoint(source);
   } catch (const Error& error) {
     fail("uptrain.source: {}", error.what());
   }
@@ -58,7 +59,11 @@ RunStart prepare_run(TrainConfig config, bool resume, const Communicator& world)
     start.checkpoint =
         told_by_rank_0(world, [&] { return find_source(start.config.uptrain->source); });
   }
-  if (start.config.uptrain) {
+  if (start.config.uptrain && is_plain_model_folder(start.checkpoint)) {
+    start.config =
+        complete_uptraining(std::move(start.config), open_model_source(start.checkpoint).model);
+    require_valid(start.config, world.size());
+  } else if (start.config.uptrain) {
     const TrainerState state = read_trainer_state(start.checkpoint);
     const TrainConfig source = saved_config(state, start.checkpoint);
     // A resumed run takes from its own checkpoint what its source decided when it began.

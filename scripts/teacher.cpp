@@ -1,10 +1,8 @@
 #include "scripts/teacher.h"
 
 #include "data/training_data.h"
-#include "framework/checkpoint/checkpoint.h"
+#include "framework/checkpoint/checkpoint_folder.h"
 #include "framework/error.h"
-#include "framework/files/content_hash.h"
-#include "framework/files/mapped_file.h"
 #include "scripts/rank_0.h"
 
 namespace polyhead {
@@ -16,7 +14,7 @@ constexpr const char* kKey = "uptrain.distill.from";
 ModelSource open_source(const std::string& from, const Communicator& world) {
   const std::string folder = told_by_rank_0(world, [&] {
     try {
-      return resolve_checkpoint(from).string();
+      return is_plain_model_folder(from) ? from : resolve_checkpoint(from).string();
     } catch (const Error& error) {
       fail("{}: {}", kKey, error.what());
     }
@@ -55,11 +53,6 @@ ModelSource checked(ModelSource source, const TrainConfig& config,
   return source;
 }
 
-std::string hash_of(const std::filesystem::path& folder, const Communicator& world) {
-  return told_by_rank_0(world,
-                        [&] { return content_hash(MappedFile(folder / "trainer.json").bytes()); });
-}
-
 }  // namespace
 
 Teacher::Teacher(const TrainConfig& config, const std::string& tokenizer_fingerprint,
@@ -67,11 +60,11 @@ Teacher::Teacher(const TrainConfig& config, const std::string& tokenizer_fingerp
     : distill_(*config.distillation()),
       source_(checked(open_source(distill_.from, world), config, tokenizer_fingerprint,
                       parallel.size())),
-      hash_(hash_of(source_.folder, world)),
+      hash_(told_by_rank_0(world, [&] { return content_hash(source_); })),
       model_(source_.model, config.data.sequence_length, parallel, compute.dtype, Recompute::kNone,
              compute.device),
       store_(ParameterStore::of_values(model_.parameters(), compute.dtype, compute.device)) {
-  load_checkpoint(source_.folder, world, store_, {});
+  load_weights(source_, world, store_);
 }
 
 }  // namespace polyhead

@@ -34,7 +34,7 @@ class Teacher {
   }
 
   const std::filesystem::path& folder() const { return source_.folder; }
-  // Of its trainer.json, which holds the hashes of all its files.
+  // As content_hash(ModelSource) gives it.
   const std::string& hash() const { return hash_; }
 
  private:

@@ -54,8 +54,8 @@ class Trainer {
   std::vector<std::string> resume(const std::filesystem::path& checkpoint,
                                   Hashes hashes = Hashes::kVerify);
   // Weights, and moments where there are any, of another run's checkpoint, whose steps are counted
-  // on. Its samples are counted on where sample n is the same here; Megatron's order, which is made
-  // for one run, begins anew.
+  // on, or the weights of another program's model folder, which has none. Its samples are counted
+  // on where sample n is the same here; Megatron's order, which is made for one run, begins anew.
   void start_from(const std::filesystem::path& checkpoint);
 
   // One global batch and one update, unless the loss or a gradient is not finite: then weights and

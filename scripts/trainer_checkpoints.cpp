@@ -4,7 +4,9 @@
 #include "framework/ops/elementwise.h"
 #include "framework/parameters/replica_check.h"
 #include "layers/huggingface/config_json.h"
+#include "layers/huggingface/tensor_layout.h"
 #include "scripts/config_changes.h"
+#include "scripts/model_source.h"
 #include "scripts/trainer.h"
 
 namespace polyhead {
@@ -15,7 +17,8 @@ std::vector<NamedState> Trainer::moments() const {
 
 TrainerState Trainer::load(const std::filesystem::path& checkpoint, std::vector<NamedState> states,
                            Hashes hashes) {
-  TrainerState loaded = load_checkpoint(checkpoint, layout_.world, store_, states, hashes);
+  TrainerState loaded = load_checkpoint(checkpoint, layout_.world, store_, states,
+                                        stored_layout(checkpoint, config_.model), hashes);
   optimizer_.set_updates(loaded.updates);
   state_.step = loaded.step;
   state_.tokens = loaded.tokens;
@@ -58,6 +61,12 @@ std::vector<std::string> Trainer::resume(const std::filesystem::path& checkpoint
 }
 
 void Trainer::start_from(const std::filesystem::path& checkpoint) {
+  if (is_plain_model_folder(checkpoint)) {
+    run_on_all_ranks(layout_.world, [&] {
+      load_parameters(checkpoint, store_, open_model_source(checkpoint).layout);
+    });
+    return;
+  }
   const bool has_moments = std::filesystem::exists(checkpoint / "optimizer");
   const TrainerState source =
       load(checkpoint, has_moments ? moments() : std::vector<NamedState>(), Hashes::kVerify);
@@ -92,11 +101,14 @@ std::filesystem::path Trainer::save() {
     }
   });
   const std::filesystem::path run = config_.checkpoint.folder;
-  const std::filesystem::path saved = save_checkpoint(
-      run, layout_.world, *layout_.tensor, store_, moments(),
-      {.trainer = state_,
-       .config_json = huggingface_config_json(config_.model, config_.data.sequence_length),
-       .tokenizer_files = data_.tokenizer_files()});
+  const std::filesystem::path saved =
+      save_checkpoint(run, layout_.world, *layout_.tensor, store_, moments(),
+                      {.trainer = state_,
+                       .config_json = huggingface_config_json(
+                           config_.model, config_.data.sequence_length, store_.values().dtype()),
+                       .generation_config_json = generation_config_json(data_.eod_id()),
+                       .layout = written_layout(config_.model),
+                       .tokenizer_files = data_.tokenizer_files()});
   run_on_all_ranks(layout_.world, [&] {
     if (layout_.world.rank() == 0) {
       prune_checkpoints(run, config_.checkpoint.keep_last, config_.checkpoint.keep_every);

@@ -49,6 +49,28 @@ TrainConfig complete_uptraining(TrainConfig config, const TrainConfig& source,
   return config;
 }
 
+TrainConfig complete_uptraining(TrainConfig config, const ModelConfig& source) {
+  UptrainConfig& uptrain = *config.uptrain;
+  if (!uptrain.steps && !uptrain.tokens) {
+    throw ConfigurationError(fmt::format(
+        "uptrain.fraction: {} has no trainer.json, so it is not known of how many steps "
+        "this would be a fraction; set uptrain.steps or uptrain.tokens in its place",
+        uptrain.source));
+  }
+  if (uptrain.learning_rate_mode != UptrainSchedule::kContinue) {
+    throw ConfigurationError(
+        fmt::format("uptrain.learning_rate_mode: {} has no trainer.json and so no learning rate to "
+                    "rise from; leave it out, and write the schedule into the optimizer section",
+                    uptrain.source));
+  }
+  uptrain.steps = steps_of(config, 0);
+  uptrain.fraction.reset();
+  uptrain.tokens.reset();
+  config.model = source;
+  config.training.train_steps = *uptrain.steps;
+  return config;
+}
+
 std::int64_t first_uptraining_step(const TrainConfig& config) {
   return config.uptrain ? config.training.train_steps - *config.uptrain->steps : 0;
 }

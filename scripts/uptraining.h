@@ -15,6 +15,10 @@ namespace polyhead {
 TrainConfig complete_uptraining(TrainConfig config, const TrainConfig& source,
                                 std::int64_t source_steps);
 
+// The same where the source is another program's model folder: it decides the model alone, the
+// schedule is the one that is written here, and a fraction of its steps is not known.
+TrainConfig complete_uptraining(TrainConfig config, const ModelConfig& source);
+
 // Steps that an uptraining run had behind it when it began; 0 for any other run.
 std::int64_t first_uptraining_step(const TrainConfig& config);
 

@@ -6,7 +6,8 @@
 #include <optional>
 
 #include "framework/checkpoint/element_conversion.h"
-#include "framework/checkpoint/safetensors_reader.h"
+#include "framework/checkpoint/parameter_reader.h"
+#include "framework/checkpoint/parameter_writer.h"
 #include "framework/checkpoint/tensor_assembly.h"
 #include "framework/comm/hang.h"
 #include "framework/files/folder.h"
@@ -46,17 +47,21 @@ class FolderWriter {
       transaction_.emplace(run / checkpoint_name(state_.step));
       make_folder(transaction_->folder() / kOptimizerFolder);
       record(write_durably(transaction_->folder(), "config.json", description.config_json));
+      if (!description.generation_config_json.empty()) {
+        record(write_durably(transaction_->folder(), "generation_config.json",
+                             description.generation_config_json));
+      }
       for (const fs::path& file : description.tokenizer_files) {
         record(copy_durably(file, transaction_->folder(), file.filename().string()));
       }
     });
   }
 
-  void begin(const std::string& stem, const std::vector<TensorInfo>& tensors,
-             std::uint64_t max_shard_bytes) {
+  void begin(const std::string& stem, const std::vector<TensorInfo>& parameters,
+             const TensorLayout& layout, std::uint64_t max_shard_bytes) {
     attempt([&] {
-      writer_ = std::make_unique<SafetensorsWriter>(transaction_->folder(), stem, tensors,
-                                                    max_shard_bytes);
+      writer_ = std::make_unique<ParameterWriter>(transaction_->folder(), stem, parameters, layout,
+                                                  max_shard_bytes);
     });
   }
   void write(const Tensor& tensor) {
@@ -91,18 +96,17 @@ class FolderWriter {
   bool writes_;
   TrainerState state_;
   std::optional<CheckpointTransaction> transaction_;
-  std::unique_ptr<SafetensorsWriter> writer_;
+  std::unique_ptr<ParameterWriter> writer_;
   std::exception_ptr failure_;
 };
 
 // Collective over the group that shards `flat`, if it is, and over the assembling group.
 void write_flat(FolderWriter& folder, const std::string& stem, const Tensor& flat,
-                const ParameterStore& store, const TensorAssembly& assembly,
-                std::uint64_t max_shard_bytes) {
-  std::vector<TensorInfo> infos = tensor_infos(store, flat.dtype());
-  folder.begin(stem, infos, max_shard_bytes);
-  sort_for_file(infos);
-  for (const TensorInfo& info : infos) {
+                const TensorLayout& layout, const ParameterStore& store,
+                const TensorAssembly& assembly, std::uint64_t max_shard_bytes) {
+  const std::vector<TensorInfo> infos = tensor_infos(store, flat.dtype());
+  folder.begin(stem, infos, layout, max_shard_bytes);
+  for (const TensorInfo& info : writing_order(infos, layout)) {
     const auto segment = std::ranges::find_if(store.segments(), [&](const Segment& candidate) {
       return candidate.parameter->name == info.name;
     });
@@ -116,7 +120,7 @@ void write_flat(FolderWriter& folder, const std::string& stem, const Tensor& fla
 // Calls take(segment, tensor) with every parameter's part of a file, a host tensor of its local
 // shape in `dtype`, zero in the padding.
 template <class Take>
-void read_segments(const SafetensorsReader& reader, DType dtype, const ParameterStore& store,
+void read_segments(const ParameterReader& reader, DType dtype, const ParameterStore& store,
                    Take&& take) {
   for (const Segment& segment : store.segments()) {
     still_working();
@@ -160,9 +164,10 @@ fs::path save_checkpoint(const fs::path& run, const Communicator& world, const C
   run_on_all_ranks(world, [&] {
     FolderWriter folder(run, world, description);
     const TensorAssembly assembly(world, tensor, store);
-    write_flat(folder, kModelStem, store.values(), store, assembly, max_shard_bytes);
+    write_flat(folder, kModelStem, store.values(), description.layout, store, assembly,
+               max_shard_bytes);
     for (const NamedState& state : optimizer_states) {
-      write_flat(folder, state_stem(state.name), state.flat, store, assembly, max_shard_bytes);
+      write_flat(folder, state_stem(state.name), state.flat, {}, store, assembly, max_shard_bytes);
     }
     folder.commit();
   });
@@ -171,17 +176,17 @@ fs::path save_checkpoint(const fs::path& run, const Communicator& world, const C
 
 TrainerState load_checkpoint(const fs::path& folder, const Communicator& world,
                              ParameterStore& store, const std::vector<NamedState>& states,
-                             Hashes hashes) {
+                             const TensorLayout& layout, Hashes hashes) {
   run_on_all_ranks(world, [&] {
     if (world.rank() == 0 && hashes == Hashes::kVerify) verify_checkpoint(folder);
   });
   TrainerState trainer;
   run_on_all_ranks(world, [&] {
     trainer = read_trainer_state(folder);
-    load_parameters(folder, store);
+    load_parameters(folder, store, layout);
     for (const NamedState& state : states) {
       Tensor(state.flat).set_zero();
-      read_segments(SafetensorsReader(folder, state_stem(state.name)), state.flat.dtype(), store,
+      read_segments(ParameterReader({folder, state_stem(state.name)}), state.flat.dtype(), store,
                     [&](const Segment& segment, const Tensor& local) {
                       store.set_part(state.flat, segment, local);
                     });
@@ -190,13 +195,18 @@ TrainerState load_checkpoint(const fs::path& folder, const Communicator& world,
   return trainer;
 }
 
-void load_parameters(const fs::path& folder, ParameterStore& store) {
+ParameterReader open_parameters(const fs::path& folder, const TensorLayout& layout) {
   const std::string masters = state_stem(kMasters);
   const bool has_masters = file_exists(folder / (masters + ".safetensors")) ||
                            file_exists(folder / (masters + ".safetensors.index.json"));
+  if (has_masters) return ParameterReader({folder, masters});
+  return ParameterReader({folder, kModelStem}, layout);
+}
+
+void load_parameters(const fs::path& folder, ParameterStore& store, const TensorLayout& layout) {
   store.zero_values();
   read_segments(
-      SafetensorsReader(folder, has_masters ? masters : kModelStem), store.masters().dtype(), store,
+      open_parameters(folder, layout), store.masters().dtype(), store,
       [&](const Segment& segment, const Tensor& local) { store.set_value(segment, local); });
 }
 

@@ -1,9 +1,10 @@
 // Saving and loading a model's parameters and optimizer state as a Hugging Face model folder:
 //
-//   config.json, tokenizer files     for other programs
-//   model.safetensors                parameters, whole, under their names
+//   config.json, generation_config.json, tokenizer files: for other programs
+//   model.safetensors                parameters, whole, where another program looks for them
+//                                    (TensorLayout)
 //   optimizer/NAME.safetensors       one file per state (exp_avg, exp_avg_sq; master where the
-//                                    model is in bf16), the same names
+//                                    model is in bf16), whole, under the parameters' names
 //   trainer.json                     TrainerState
 //
 // Nothing in it depends on the layout it was written at: any tensor- and data-parallel size reads
@@ -22,7 +23,9 @@
 #include <vector>
 
 #include "framework/checkpoint/checkpoint_folder.h"
+#include "framework/checkpoint/parameter_reader.h"
 #include "framework/checkpoint/safetensors_writer.h"
+#include "framework/checkpoint/tensor_layout.h"
 #include "framework/checkpoint/trainer_state.h"
 #include "framework/comm/communicator.h"
 #include "framework/parameters/parameter_store.h"
@@ -34,6 +37,8 @@ namespace polyhead {
 struct CheckpointDescription {
   TrainerState trainer;  // `files` is filled in by the save
   std::string config_json;
+  std::string generation_config_json;  // empty: no such file
+  TensorLayout layout;                 // of model.safetensors
   std::vector<std::filesystem::path> tokenizer_files;
 };
 
@@ -51,13 +56,18 @@ enum class Hashes { kVerify, kVerified };
 
 // Reads a checkpoint into the parameters and states; a state may have been saved in another dtype,
 // f32 is rounded to the nearest bf16. Collective over `world`. A missing, truncated, extended or
-// altered file and a missing, extra or mis-shaped tensor are one Error on all ranks.
+// altered file and a missing, extra or mis-shaped tensor are one Error on all ranks. `layout` is
+// that of model.safetensors.
 TrainerState load_checkpoint(const std::filesystem::path& folder, const Communicator& world,
                              ParameterStore& store, const std::vector<NamedState>& states,
-                             Hashes hashes = Hashes::kVerify);
+                             const TensorLayout& layout = {}, Hashes hashes = Hashes::kVerify);
 
 // Reads parameters alone from a model folder, ours or another program's. Not collective.
-void load_parameters(const std::filesystem::path& folder, ParameterStore& store);
+void load_parameters(const std::filesystem::path& folder, ParameterStore& store,
+                     const TensorLayout& layout = {});
+
+// The parameters of a model folder under their own names: from the masters where there are any.
+ParameterReader open_parameters(const std::filesystem::path& folder, const TensorLayout& layout);
 
 // The size of a checkpoint's tensors on disk, for require_free_space.
 std::uint64_t checkpoint_bytes(const ParameterStore& store, const std::vector<NamedState>& states);

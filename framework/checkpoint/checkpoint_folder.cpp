@@ -105,11 +105,21 @@ CheckpointTransaction::~CheckpointTransaction() {
 }
 
 void CheckpointTransaction::finish(const TrainerState& state) {
+  sync_subfolders();
+  write_durably(temporary_, std::string(kTrainerFile), to_json(state));
+  sync_folder(temporary_);
+}
+
+void CheckpointTransaction::sync_subfolders() const {
   for (const std::string& name : list_folder(temporary_)) {
     if (fs::is_directory(temporary_ / name)) sync_folder(temporary_ / name);
   }
-  write_durably(temporary_, std::string(kTrainerFile), to_json(state));
+}
+
+void CheckpointTransaction::commit_model() {
+  sync_subfolders();
   sync_folder(temporary_);
+  rename_durably(temporary_, destination_);
 }
 
 void CheckpointTransaction::commit(const TrainerState& state) {

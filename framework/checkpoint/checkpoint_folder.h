@@ -40,11 +40,14 @@ class CheckpointTransaction {
   const std::filesystem::path& folder() const { return temporary_; }
   // Writes trainer.json and puts the folder in its place; one of the same name is replaced.
   void commit(const TrainerState& state);
+  // The same without trainer.json: a model folder that is no checkpoint.
+  void commit_model();
   // The same for a checkpoint of a run, which becomes its latest.
   void commit_as_latest(const TrainerState& state);
 
  private:
   void finish(const TrainerState& state);
+  void sync_subfolders() const;
 
   std::filesystem::path destination_;
   std::filesystem::path temporary_;

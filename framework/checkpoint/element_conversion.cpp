@@ -24,8 +24,7 @@ void convert_all(const std::byte* from, std::byte* to, std::int64_t count, Conve
 bool converts(DType from, DType to) {
   const auto is_float = [](DType dtype) { return dtype != DType::kI32 && dtype != DType::kI64; };
   if (!is_float(from) || !is_float(to)) return false;
-  if (to == DType::kF16) return from == DType::kF16;
-  const bool rounds = from == DType::kF32 && to == DType::kBf16;
+  const bool rounds = from == DType::kF32 && size_of(to) == 2;
   return size_of(from) <= size_of(to) || rounds;
 }
 
@@ -51,6 +50,10 @@ void convert_elements(const std::byte* from, DType from_dtype, std::byte* to, DT
     convert_all<float, double>(from, to, count, [](float value) { return double{value}; });
   } else if (is(DType::kF32, DType::kBf16)) {
     convert_all<float, Bf16>(from, to, count, to_bf16);
+  } else if (is(DType::kF32, DType::kF16)) {
+    convert_all<float, F16>(from, to, count, to_f16);
+  } else if (is(DType::kBf16, DType::kF16)) {
+    convert_all<Bf16, F16>(from, to, count, [](Bf16 value) { return to_f16(to_float(value)); });
   } else {
     POLYHEAD_CHECK(false, "no conversion from {} to {}", name_of(from_dtype), name_of(to_dtype));
   }

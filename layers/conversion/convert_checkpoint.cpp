@@ -9,8 +9,8 @@
 
 #include "framework/checkpoint/checkpoint_folder.h"
 #include "framework/checkpoint/element_conversion.h"
-#include "framework/checkpoint/safetensors_reader.h"
-#include "framework/checkpoint/safetensors_writer.h"
+#include "framework/checkpoint/parameter_reader.h"
+#include "framework/checkpoint/parameter_writer.h"
 #include "framework/files/folder.h"
 
 namespace polyhead {
@@ -50,7 +50,7 @@ std::string exact_stem(const TrainerState& state, const std::string& stem) {
 // The names of each layer's attention tensors that `wanted` picks.
 using LayerNames = std::map<std::int64_t, std::vector<std::string>>;
 template <class Wanted>
-LayerNames attention_names(const SafetensorsReader& reader, Wanted wanted) {
+LayerNames attention_names(const ParameterReader& reader, Wanted wanted) {
   LayerNames layers;
   for (const std::string& parameter : reader.names()) {
     const auto parsed = attention_tensor_name(parameter);
@@ -59,15 +59,23 @@ LayerNames attention_names(const SafetensorsReader& reader, Wanted wanted) {
   return layers;
 }
 
-AttentionTensors read_layer(const SafetensorsReader& reader, std::int64_t layer,
+AttentionTensors read_layer(const ParameterReader& reader, std::int64_t layer,
                             const std::vector<std::string>& names) {
   AttentionTensors tensors;
   for (const std::string& name : names) tensors[name] = reader.read(attention_prefix(layer) + name);
   return tensors;
 }
 
-void prepare(const fs::path& source, const TrainerState& state, AttentionConversion& conversion) {
-  const SafetensorsReader reader(source, exact_stem(state, kModelStem));
+// Optimizer state lies under the parameters' own names.
+ParameterReader open_stem(const fs::path& source, const std::string& stem,
+                          const ConvertedDescription& description) {
+  return ParameterReader({source, stem},
+                         stem == kModelStem ? description.source_layout : TensorLayout());
+}
+
+void prepare(const fs::path& source, const TrainerState& state,
+             const ConvertedDescription& description, AttentionConversion& conversion) {
+  const ParameterReader reader = open_stem(source, exact_stem(state, kModelStem), description);
   for (const auto& [layer, names] : attention_names(reader, [](const auto&) { return true; })) {
     conversion.prepare(layer, read_layer(reader, layer, names));
   }
@@ -77,13 +85,14 @@ void prepare(const fs::path& source, const TrainerState& state, AttentionConvers
 class ConvertedTensors {
  public:
   ConvertedTensors(const fs::path& source, const TrainerState& state, const std::string& stem,
-                   const AttentionConversion& conversion)
+                   const ConvertedDescription& description, const AttentionConversion* conversion)
       : conversion_(conversion),
         role_(role_of(stem)),
-        reader_(source, stem),
-        exact_(source, exact_stem(state, stem)),
-        replaced_(attention_names(
-            reader_, [&](const std::string& name) { return conversion.replaces(name); })) {
+        reader_(open_stem(source, stem, description)),
+        exact_(open_stem(source, exact_stem(state, stem), description)),
+        replaced_(attention_names(reader_, [&](const std::string& name) {
+          return conversion != nullptr && conversion->replaces(name);
+        })) {
     std::map<std::string, TensorInfo> infos;
     for (const TensorInfo& info : reader_.tensors()) infos[info.name] = info;
     for (const auto& [layer, names] : replaced_) {
@@ -94,7 +103,7 @@ class ConvertedTensors {
         shapes[name] = infos.at(prefix + name).shape;
         infos.erase(prefix + name);
       }
-      for (const auto& [name, shape] : conversion.shapes(layer, shapes)) {
+      for (const auto& [name, shape] : conversion_->shapes(layer, shapes)) {
         infos[prefix + name] = {prefix + name, dtype, shape};
         made_.insert(prefix + name);
       }
@@ -104,13 +113,14 @@ class ConvertedTensors {
 
   const std::vector<TensorInfo>& infos() const { return infos_; }
 
-  // In the files' order the tensors of a layer follow each other, so each is converted once.
+  // In the files' order the tensors of a layer follow each other but for those that a layout packs,
+  // so each is converted once or twice.
   Tensor tensor(const TensorInfo& info) {
     if (!made_.contains(info.name)) return reader_.read(info.name);
     const AttentionTensorName parsed = attention_tensor_name(info.name).value();
     if (parsed.layer != layer_) {
       converted_layer_.clear();  // one layer at a time in memory
-      converted_layer_ = conversion_.convert(
+      converted_layer_ = conversion_->convert(
           parsed.layer, read_layer(exact_, parsed.layer, replaced_.at(parsed.layer)), role_);
       layer_ = parsed.layer;
     }
@@ -118,9 +128,9 @@ class ConvertedTensors {
   }
 
  private:
-  const AttentionConversion& conversion_;
+  const AttentionConversion* conversion_;
   TensorRole role_;
-  SafetensorsReader reader_, exact_;
+  ParameterReader reader_, exact_;
   LayerNames replaced_;
   std::vector<TensorInfo> infos_;
   std::set<std::string> made_;
@@ -130,10 +140,12 @@ class ConvertedTensors {
 
 std::vector<FileRecord> convert_tensors(const fs::path& source, const TrainerState& state,
                                         const fs::path& destination, const std::string& stem,
-                                        const AttentionConversion& conversion) {
-  ConvertedTensors tensors(source, state, stem, conversion);
-  SafetensorsWriter writer(destination, stem, tensors.infos());
-  for (const TensorInfo& info : writer.tensors()) writer.write(tensors.tensor(info));
+                                        const ConvertedDescription& description,
+                                        const AttentionConversion* conversion) {
+  ConvertedTensors tensors(source, state, stem, description, conversion);
+  ParameterWriter writer(destination, stem, tensors.infos(),
+                         stem == kModelStem ? description.layout : TensorLayout());
+  for (const TensorInfo& info : writer.parameters()) writer.write(tensors.tensor(info));
   return writer.finish();
 }
 
@@ -155,7 +167,7 @@ void convert_checkpoint(const fs::path& source, const TrainerState& state,
   result.files.clear();
   const auto record = [&](FileRecord file) { result.files.push_back(std::move(file)); };
 
-  if (conversion != nullptr) prepare(source, state, *conversion);
+  if (conversion != nullptr) prepare(source, state, description, *conversion);
   if (destination.has_parent_path()) fs::create_directories(destination.parent_path());
   CheckpointTransaction transaction(destination);
   for (const FileRecord& file : state.files) {
@@ -165,11 +177,11 @@ void convert_checkpoint(const fs::path& source, const TrainerState& state,
     if (file.name == kReportFile) continue;  // of an earlier conversion
     if (file.name == "config.json") {
       record(write_durably(transaction.folder(), file.name, description.config_json));
-    } else if (!tensors || conversion == nullptr) {
+    } else if (!tensors) {
       record(copy_durably(source / file.name, transaction.folder(), file.name));
     } else if (const auto stem = stem_of(file.name)) {
       for (FileRecord& written :
-           convert_tensors(source, state, transaction.folder(), *stem, *conversion)) {
+           convert_tensors(source, state, transaction.folder(), *stem, description, conversion)) {
         record(std::move(written));
       }
     }

@@ -5,6 +5,7 @@
 #include <functional>
 #include <string>
 
+#include "framework/checkpoint/tensor_layout.h"
 #include "framework/checkpoint/trainer_state.h"
 #include "layers/conversion/attention_conversion.h"
 
@@ -13,7 +14,9 @@ namespace polyhead {
 struct ConvertedDescription {
   std::string config;       // the resolved configuration after conversion, YAML
   std::string config_json;  // for other programs
-  std::string method;       // for provenance: "GQA with 2 groups, mean"
+  // Of model.safetensors, in the source and in the result.
+  TensorLayout source_layout, layout;
+  std::string method;  // for provenance: "GQA with 2 groups, mean"
   // Called with the folder once all its tensors are written; the result becomes conversion.json.
   std::function<std::string(const std::filesystem::path&)> report = {};
 };

@@ -1,5 +1,6 @@
 #include "layers/huggingface/config_json.h"
 
+#include <cmath>
 #include <nlohmann/json.hpp>
 
 #include "layers/model_config_fields.h"
@@ -36,6 +37,7 @@ class JsonFields {
 void add_own_fields(ModelConfig config, Json& json) {
   JsonFields writer(json);
   visit_fields(writer, config);
+  if (config.is_latent()) json["rope_interleave"] = true;
 }
 
 Json rope_scaling(const ModelConfig& c) {
@@ -89,21 +91,64 @@ Json common_fields(const ModelConfig& c, std::int64_t sequence_length) {
           {"pad_token_id", nullptr}};
 }
 
+Json window(const ModelConfig& c) {
+  return c.window_size ? Json(*c.window_size) : Json(nullptr);
+}
+
+bool slides(const ModelConfig& c, std::int64_t layer) {
+  return layer_attention_config(c, layer).window != 0;
+}
+
+void add_layer_types(const ModelConfig& c, Json& json) {
+  Json types = Json::array();
+  for (std::int64_t layer = 0; layer < c.num_layers; ++layer) {
+    types.push_back(slides(c, layer) ? "sliding_attention" : "full_attention");
+  }
+  json["layer_types"] = types;
+}
+
+// Readers without layer_types let all layers from max_window_layers on slide.
 void add_qwen_window(const ModelConfig& c, Json& json) {
+  std::int64_t first = 0;
+  while (first < c.num_layers && !slides(c, first)) ++first;
   json["use_sliding_window"] = c.window_size.has_value();
-  json["sliding_window"] = c.window_size ? Json(*c.window_size) : Json(nullptr);
-  json["max_window_layers"] = c.window_size ? 0 : c.num_layers;
+  json["sliding_window"] = window(c);
+  json["max_window_layers"] = first;
+  add_layer_types(c, json);
 }
 
 void add_gemma2(const ModelConfig& c, Json& json) {
   const double scale = layer_attention_config(c, 0).softmax_scale;
   json["head_dim"] = c.head_dim();
   json["hidden_act"] = json["hidden_activation"] = "gelu_pytorch_tanh";
-  json["query_pre_attn_scalar"] = 1.0 / (scale * scale);
+  json["query_pre_attn_scalar"] = std::llround(1.0 / (scale * scale));
   json["sliding_window"] = c.window_size.value();
   json["attn_logit_softcapping"] = c.attention_softcap ? Json(*c.attention_softcap) : Json();
   json["final_logit_softcapping"] = c.final_softcap ? Json(*c.final_softcap) : Json();
   json["attention_bias"] = false;
+  add_layer_types(c, json);
+}
+
+// Its class has names of its own for everything.
+void add_gpt2(const ModelConfig& c, Json& json) {
+  json = {{"model_type", json["model_type"]},
+          {"architectures", json["architectures"]},
+          {"vocab_size", c.vocab_size.value()},
+          {"n_embd", c.hidden_size},
+          {"n_layer", c.num_layers},
+          {"n_head", c.num_attention_heads},
+          {"n_inner", c.ffn_hidden_size},
+          {"n_positions", c.max_position_embeddings.value()},
+          {"activation_function", c.activation == ops::Activation::kGelu ? "gelu" : "gelu_new"},
+          {"layer_norm_epsilon", c.norm_epsilon},
+          {"attn_pdrop", 0.0},
+          {"embd_pdrop", 0.0},
+          {"resid_pdrop", 0.0},
+          {"tie_word_embeddings", c.tie_word_embeddings},
+          {"initializer_range", c.init_method_std},
+          {"use_cache", true},
+          {"bos_token_id", nullptr},
+          {"eos_token_id", nullptr}};
 }
 
 void add_deepseek(const ModelConfig& c, Json& json) {
@@ -112,9 +157,22 @@ void add_deepseek(const ModelConfig& c, Json& json) {
   json["qk_nope_head_dim"] = c.qk_head_dim.value();
   json["qk_rope_head_dim"] = c.qk_pos_emb_head_dim.value();
   json["v_head_dim"] = c.v_head_dim.value();
-  json["rope_interleave"] = false;
+  json["rope_interleave"] = true;
   json["attention_bias"] = false;
   json["first_k_dense_replace"] = c.num_layers;  // no layer has experts
+}
+
+const char* torch_name(DType dtype) {
+  switch (dtype) {
+    case DType::kF64:
+      return "float64";
+    case DType::kBf16:
+      return "bfloat16";
+    case DType::kF16:
+      return "float16";
+    default:
+      return "float32";
+  }
 }
 
 struct Architecture {
@@ -131,8 +189,15 @@ constexpr Architecture kArchitectures[] = {
     {"mistral", "MistralForCausalLM",
      [](const ModelConfig& c, Json& json) {
        json["head_dim"] = c.head_dim();
-       json["sliding_window"] = c.window_size.value();
+       json["sliding_window"] = window(c);
      }},
+    {"ministral", "MinistralForCausalLM",
+     [](const ModelConfig& c, Json& json) {
+       json["head_dim"] = c.head_dim();
+       json["sliding_window"] = window(c);
+       add_layer_types(c, json);
+     }},
+    {"gpt2", "GPT2LMHeadModel", add_gpt2},
     {"qwen2", "Qwen2ForCausalLM",
      [](const ModelConfig& c, Json& json) {
        json["head_dim"] = c.head_dim();
@@ -150,7 +215,8 @@ constexpr Architecture kArchitectures[] = {
 
 }  // namespace
 
-std::string huggingface_config_json(const ModelConfig& config, std::int64_t sequence_length) {
+std::string huggingface_config_json(const ModelConfig& config, std::int64_t sequence_length,
+                                    DType weights) {
   const std::string_view model_type = huggingface_model_type(config);
   Json json{{"model_type", model_type}};
   for (const Architecture& architecture : kArchitectures) {
@@ -160,7 +226,13 @@ std::string huggingface_config_json(const ModelConfig& config, std::int64_t sequ
     architecture.add_fields(config, json);
   }
   if (model_type == "polyhead") add_own_fields(config, json);
-  json["torch_dtype"] = "float32";
+  json["torch_dtype"] = torch_name(weights);
+  return json.dump(2) + "\n";
+}
+
+std::string generation_config_json(std::optional<std::int64_t> end_token) {
+  const Json json{{"eos_token_id", end_token ? Json(*end_token) : Json(nullptr)},
+                  {"use_cache", true}};
   return json.dump(2) + "\n";
 }
 

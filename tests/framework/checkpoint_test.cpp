@@ -443,7 +443,8 @@ TEST(Checkpoint, HashesAreComparedUnlessTheyWereBefore) {
   const auto solo = make_solo_communicator();
   TrainingRank rank(*solo, 1);
   const auto load = [&](Hashes hashes) {
-    return error_of([&] { load_checkpoint(folder, *solo, rank.toy.store(), rank.states, hashes); });
+    return error_of(
+        [&] { load_checkpoint(folder, *solo, rank.toy.store(), rank.states, {}, hashes); });
   };
   EXPECT_THAT(load(Hashes::kVerify), AllOf(HasSubstr("altered"), HasSubstr("put the file back")));
   EXPECT_EQ(load(Hashes::kVerified), "no error");

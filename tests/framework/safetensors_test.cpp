@@ -208,9 +208,28 @@ TEST(Safetensors, EveryHalfIsConverted) {
     }
   }
   EXPECT_TRUE(converts(DType::kF16, DType::kBf16));
-  EXPECT_FALSE(converts(DType::kBf16, DType::kF16));
-  EXPECT_FALSE(converts(DType::kF32, DType::kF16));
+  EXPECT_TRUE(converts(DType::kBf16, DType::kF16));
+  EXPECT_FALSE(converts(DType::kF64, DType::kF16));
   EXPECT_FALSE(converts(DType::kI64, DType::kF64));
+}
+
+// Every half comes back, and what lies between two goes to the nearer, a draw to the even one.
+TEST(Safetensors, FloatsBecomeTheNearestHalf) {
+  constexpr std::uint16_t kInfinity = 0x7C00;
+  for (std::uint16_t half = 0; half < kInfinity; ++half) {
+    const float value = to_float(F16{half});
+    ASSERT_EQ(to_f16(value).bits, half);
+    ASSERT_EQ(to_f16(-value).bits, half | 0x8000);
+    const double next = half + 1 == kInfinity ? 65536.0 : to_float(F16{std::uint16_t(half + 1)});
+    const auto middle = static_cast<float>((value + next) / 2);
+    const std::uint16_t even = half % 2 == 0 ? half : std::uint16_t(half + 1);
+    ASSERT_EQ(to_f16(middle).bits, even) << half;
+    ASSERT_EQ(to_f16(std::nextafter(middle, 0.0F)).bits, half);
+    ASSERT_EQ(to_f16(std::nextafter(middle, INFINITY)).bits, half + 1);
+  }
+  EXPECT_EQ(to_f16(INFINITY).bits, kInfinity);
+  EXPECT_EQ(to_f16(1e30F).bits, kInfinity);
+  EXPECT_TRUE(std::isnan(to_float(to_f16(NAN))));
 }
 
 TEST(Safetensors, HalvesAreReadInTheirDtypeOrAWiderOne) {

@@ -33,6 +33,17 @@ ModelConfig gemma2() {
   return config;
 }
 
+ModelConfig gpt2() {
+  ModelConfig config = llama();
+  config.num_query_groups.reset();
+  config.position_embedding = PositionEmbedding::kLearned;
+  config.max_position_embeddings = 64;
+  config.normalization = Normalization::kLayerNorm;
+  config.activation = ops::Activation::kGeluTanh;
+  config.add_bias_linear = config.tie_word_embeddings = true;
+  return config;
+}
+
 ModelConfig deepseek() {
   ModelConfig config = llama();
   config.num_query_groups.reset();
@@ -86,7 +97,39 @@ const std::vector<Case>& cases() {
          c.window_size = 9;
          c.window_pattern = WindowPattern{2, {}};
        },
+       "ministral"},
+      {"SomeWindowsAndBias", llama,
+       [](ModelConfig& c) {
+         c.add_qkv_bias = true;
+         c.window_size = 9;
+         c.window_pattern = WindowPattern{0, {0, 1, 0}};
+       },
+       "qwen2"},
+      {"UnevenHeads", llama,
+       [](ModelConfig& c) {
+         c.kv_channels = 8;
+         c.hidden_size = 50;
+       },
+       "mistral"},
+      {"UnevenHeadsAndBiases", llama,
+       [](ModelConfig& c) {
+         c.kv_channels = 8;
+         c.hidden_size = 50;
+         c.add_bias_linear = true;
+       },
        "polyhead"},
+      {"Gpt2", gpt2, [](ModelConfig&) {}, "gpt2"},
+      {"Gpt2Untied", gpt2, [](ModelConfig& c) { c.tie_word_embeddings = false; }, "gpt2"},
+      {"Gpt2Gelu", gpt2, [](ModelConfig& c) { c.activation = ops::Activation::kGelu; }, "gpt2"},
+      {"Gpt2Groups", gpt2, [](ModelConfig& c) { c.num_query_groups = 2; }, "polyhead"},
+      {"Gpt2WideHeads", gpt2, [](ModelConfig& c) { c.kv_channels = 10; }, "polyhead"},
+      {"Gpt2Window", gpt2, [](ModelConfig& c) { c.window_size = 9; }, "polyhead"},
+      {"Gpt2RmsNorm", gpt2, [](ModelConfig& c) { c.normalization = Normalization::kRmsNorm; },
+       "polyhead"},
+      {"Gpt2WithoutBiases", gpt2, [](ModelConfig& c) { c.add_bias_linear = false; }, "polyhead"},
+      {"Gpt2Swiglu", gpt2, [](ModelConfig& c) { c.activation = ops::Activation::kSwiglu; },
+       "polyhead"},
+      {"GemmaOddScale", gemma2, [](ModelConfig& c) { c.softmax_scale = 0.1234; }, "polyhead"},
       {"OtherScale", llama, [](ModelConfig& c) { c.softmax_scale = 0.3; }, "polyhead"},
       {"SoftCap", llama, [](ModelConfig& c) { c.attention_softcap = 50; }, "polyhead"},
       {"Alibi", llama, [](ModelConfig& c) { c.position_embedding = PositionEmbedding::kAlibi; },
@@ -143,6 +186,39 @@ TEST(ConfigJson, LlamaFields) {
   EXPECT_TRUE(json["rope_scaling"].is_null());
 }
 
+TEST(ConfigJson, WindowsOnSomeLayers) {
+  ModelConfig config = llama();
+  config.add_qkv_bias = true;
+  config.window_size = 9;
+  config.window_pattern = WindowPattern{0, {0, 1, 1}};
+  const nlohmann::json json = json_of(config);
+  EXPECT_EQ(json["max_window_layers"], 1);
+  EXPECT_EQ(json["use_sliding_window"], true);
+  EXPECT_EQ(json["layer_types"],
+            nlohmann::json({"full_attention", "sliding_attention", "sliding_attention"}));
+}
+
+TEST(ConfigJson, Gpt2Fields) {
+  const nlohmann::json json = json_of(gpt2());
+  EXPECT_EQ(json["architectures"], nlohmann::json({"GPT2LMHeadModel"}));
+  EXPECT_EQ(json["n_embd"], 48);
+  EXPECT_EQ(json["n_inner"], 100);
+  EXPECT_EQ(json["n_positions"], 64);
+  EXPECT_EQ(json["activation_function"], "gelu_new");
+  EXPECT_EQ(json["resid_pdrop"], 0.0) << "its default is not 0";
+  EXPECT_FALSE(json.contains("hidden_size"));
+}
+
+TEST(ConfigJson, TypeOfTheWeightsAndEndOfText) {
+  const auto dtype = [](DType weights) {
+    return nlohmann::json::parse(huggingface_config_json(llama(), 64, weights))["torch_dtype"];
+  };
+  EXPECT_EQ(dtype(DType::kF32), "float32");
+  EXPECT_EQ(dtype(DType::kBf16), "bfloat16");
+  EXPECT_EQ(nlohmann::json::parse(generation_config_json(7))["eos_token_id"], 7);
+  EXPECT_TRUE(nlohmann::json::parse(generation_config_json({}))["eos_token_id"].is_null());
+}
+
 TEST(ConfigJson, RotaryScaling) {
   ModelConfig config = llama();
   config.rope_type = RopeType::kLlama3;
@@ -170,7 +246,8 @@ TEST(ConfigJson, RotaryScaling) {
 
 TEST(ConfigJson, GemmaAndDeepseekFields) {
   const nlohmann::json gemma = json_of(gemma2());
-  EXPECT_NEAR(gemma["query_pre_attn_scalar"].get<double>(), 144, 1e-10);
+  EXPECT_EQ(gemma["query_pre_attn_scalar"], 144);
+  EXPECT_TRUE(gemma["query_pre_attn_scalar"].is_number_integer());
   EXPECT_EQ(gemma["sliding_window"], 16);
   EXPECT_EQ(gemma["attn_logit_softcapping"], 50.0);
   EXPECT_EQ(gemma["final_logit_softcapping"], 30.0);
@@ -182,7 +259,7 @@ TEST(ConfigJson, GemmaAndDeepseekFields) {
   EXPECT_EQ(deep["qk_nope_head_dim"], 16);
   EXPECT_EQ(deep["qk_rope_head_dim"], 8);
   EXPECT_EQ(deep["v_head_dim"], 12);
-  EXPECT_EQ(deep["rope_interleave"], false);
+  EXPECT_EQ(deep["rope_interleave"], true);
   EXPECT_EQ(deep["first_k_dense_replace"], 3);
   EXPECT_EQ(deep["num_key_value_heads"], 6);
 }

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <map>
 
+#include "layers/huggingface/tensor_layout.h"
 #include "scripts/evaluation_report.h"
 #include "tests/support/ranks.h"
 #include "tests/support/training_run.h"
@@ -123,7 +124,7 @@ CheckpointEvaluation window_by_window(const EvaluatedRun& run, WindowMethod meth
   TensorParallel parallel(*solo, /*sequence_parallel=*/false);
   Model model(run.model(), kContext, parallel, DType::kF32);
   ParameterStore store(model.parameters(), DType::kF32, Device::kCpu);
-  load_parameters(run.checkpoint(), store);
+  load_parameters(run.checkpoint(), store, stored_layout(run.checkpoint(), run.model()));
 
   CheckpointEvaluation evaluation;
   double nll = 0, weighted = 0, weights = 0;

@@ -7,6 +7,7 @@
 #include <algorithm>
 
 #include "data/tokenize.h"
+#include "layers/huggingface/tensor_layout.h"
 #include "tests/support/ranks.h"
 #include "tests/support/training_run.h"
 
@@ -96,7 +97,7 @@ std::vector<std::int32_t> argmax_of_losses(const ByteRun& run, std::vector<std::
   TensorParallel parallel(*solo, /*sequence_parallel=*/false);
   Model model(run.model(), 1000, parallel, DType::kF32);
   ParameterStore store(model.parameters(), DType::kF32, Device::kCpu);
-  load_parameters(run.checkpoint(), store);
+  load_parameters(run.checkpoint(), store, stored_layout(run.checkpoint(), run.model()));
   Tensor all = Tensor::empty({257}, DType::kI32);
   for (std::int32_t id = 0; id < 257; ++id) all.data<std::int32_t>()[id] = id;
   std::vector<std::int32_t> chosen;

@@ -86,12 +86,14 @@ inline Tensor held_part(const Parameter& parameter, const Tensor& whole) {
                                   : whole.column_slice(parameter.shard_begin, parameter.shard_end);
 }
 
-// A whole gradient on every rank, from the owners of its entries. Gathers and adds here, exactly,
-// since all but one are zero: an all_reduce would be forgotten by a ForgetfulCommunicator.
-inline Tensor whole_gradient(const Parameter& parameter, const Communicator& communicator) {
-  Tensor mine = Tensor::zeros(parameter.global_shape, parameter.grad.dtype());
+// A whole tensor on every rank, from what the owners of its entries hold: `local` has the
+// parameter's local shape. Gathers and adds here, exactly, since all but one are zero: an
+// all_reduce would be forgotten by a ForgetfulCommunicator.
+inline Tensor whole_tensor(const Parameter& parameter, const Tensor& local,
+                           const Communicator& communicator) {
+  Tensor mine = Tensor::zeros(parameter.global_shape, local.dtype());
   if (parameter.owner) {
-    held_part(parameter, mine).copy_from(to_host(valid_part(parameter, parameter.grad)));
+    held_part(parameter, mine).copy_from(to_host(valid_part(parameter, local)));
   }
   const std::int64_t size = mine.numel();
   Tensor all = Tensor::empty_like(mine, {communicator.size() * size});
@@ -101,6 +103,10 @@ inline Tensor whole_gradient(const Parameter& parameter, const Communicator& com
     ops::add_to(all.row_slice(rank * size, (rank + 1) * size).reshaped(mine.shape()), whole);
   }
   return whole;
+}
+
+inline Tensor whole_gradient(const Parameter& parameter, const Communicator& communicator) {
+  return whole_tensor(parameter, parameter.grad, communicator);
 }
 
 // Weights of norms begin as ones and biases as zeros: then one taken for another would not show.
