@@ -11,6 +11,7 @@
 #include "layers/huggingface/config_json.h"
 #include "scripts/conversion_calibration.h"
 #include "scripts/conversion_report.h"
+#include "scripts/convert_latent.h"
 #include "scripts/rank_0.h"
 #include "scripts/train_config.h"
 
@@ -49,7 +50,11 @@ void fit_layout(TrainConfig& config) {
 }
 
 void require_options_of_target(const ConvertOptions& options) {
-  const bool window = options.to == "swa";
+  const bool window = options.to == "swa", latent = options.to == "mla";
+  require(latent || !(options.kv_lora_rank || options.rope_dim || options.q_lora_rank),
+          "--kv-lora-rank, --rope-dim and --q-lora-rank belong to --to mla; leave them out");
+  require(!latent || !(options.groups || options.method || options.seed),
+          "--to mla has no groups; leave out --groups, --method and --seed");
   require(!window || !(options.groups || options.method || options.seed),
           "--to swa keeps all weights; leave out --groups, --method and --seed");
   require(
@@ -116,6 +121,7 @@ std::string convert(const ConvertOptions& options) {
   const TrainerState state = verify_checkpoint(source);
   const TrainConfig config =
       parse_resolved_config(state.config, (source / "trainer.json").string() + ": config");
+  if (options.to == "mla") return convert_to_latent(options, source, state, config);
   // What is wrong with the request shows before the text is read.
   const auto plan_with = [&](const ConversionCalibration* calibration) {
     return options.to == "swa" ? plan_window(options, config)
@@ -151,16 +157,18 @@ std::string convert(const ConvertOptions& options) {
 void add_convert_command(CLI::App& app, const Communicator& world) {
   CLI::App* command = app.add_subcommand(
       "convert",
-      "Change a checkpoint's attention: to fewer groups of keys and values, or to sliding windows");
+      "Change a checkpoint's attention: to fewer groups of keys and values, to latents, or to "
+      "sliding windows");
   const auto options = std::make_shared<ConvertOptions>();
   command->add_option("source", options->source, "Checkpoint, or run folder for its latest one")
       ->required();
   command
       ->add_option("--to", options->to,
                    "Attention of the result: gqa (MHA or GQA to fewer groups), mqa (to one group), "
-                   "swa (sliding windows; the weights stay)")
+                   "mla (MHA or GQA to latent attention: exactly, or with ranks compressed), swa "
+                   "(sliding windows; the weights stay)")
       ->required()
-      ->check(CLI::IsMember({"gqa", "mqa", "swa"}));
+      ->check(CLI::IsMember({"gqa", "mqa", "mla", "swa"}));
   command->add_option("--out", options->destination, "Folder of the result, which must not exist")
       ->required();
   command->add_option("--groups", options->groups,
@@ -175,6 +183,14 @@ void add_convert_command(CLI::App& app, const Communicator& world) {
           "changes no output, then their mean), aligned-renorm (and scaled to their norm)")
       ->check(CLI::IsMember(names));
   command->add_option("--seed", options->seed, "random: default, the source's seed");
+  command->add_option("--kv-lora-rank", options->kv_lora_rank,
+                      "mla: rank of the latent of keys and values (default: exact)");
+  command->add_option(
+      "--rope-dim", options->rope_dim,
+      "mla, with --kv-lora-rank: dimensions of the rotary key that all heads share, "
+      "a divisor or a multiple of a head's");
+  command->add_option("--q-lora-rank", options->q_lora_rank,
+                      "mla, with --kv-lora-rank: rank of the queries' latent (default: whole)");
   command->add_option("--window", options->window,
                       "swa: tokens that a query sees, its own included");
   command->add_option("--pattern", options->pattern,

@@ -17,12 +17,17 @@ namespace polyhead {
 
 struct ConvertOptions {
   std::filesystem::path source;  // a checkpoint, or a run folder for its latest one
-  std::string to;                // "gqa", "mqa" or "swa"
+  std::string to;                // "gqa", "mqa", "mla" or "swa"
 
   // gqa and mqa
   std::optional<std::int64_t> groups = {};
   std::optional<PoolingMethod> method = {};  // absent: mean
   std::optional<std::uint64_t> seed = {};    // of the method random; absent: the source's
+
+  // mla: neither of the first two, or both
+  std::optional<std::int64_t> kv_lora_rank = {};
+  std::optional<std::int64_t> rope_dim = {};
+  std::optional<std::int64_t> q_lora_rank = {};  // absent: queries stay whole
 
   // swa
   std::optional<std::int64_t> window = {};   // tokens

@@ -37,11 +37,10 @@ void LatentAttentionConversion::prepare(std::int64_t layer, const AttentionTenso
   const CompressedLayer compressed =
       compress_to_latent(grouped_layer(layer, weights), config_, *target_, covariance(layer));
   const DType dtype = weights.begin()->second.dtype() == DType::kF64 ? DType::kF64 : DType::kF32;
-  Prepared& prepared = prepared_[layer];
-  prepared.kept = {compressed.kept_rotation, compressed.kept_keys_and_values,
-                   compressed.kept_queries};
+  kept_[layer] = {compressed.kept_rotation, compressed.kept_keys_and_values,
+                  compressed.kept_queries};
   const auto store = [&](LatentStage stage, const LatentLayer& result) {
-    prepared.stages[static_cast<std::size_t>(stage)] =
+    stages_[layer][static_cast<std::size_t>(stage)] =
         named_tensors(result, config_after(stage), dtype);
   };
   store(LatentStage::kRotation, compressed.rotation);
@@ -51,7 +50,7 @@ void LatentAttentionConversion::prepare(std::int64_t layer, const AttentionTenso
 
 const AttentionTensors& LatentAttentionConversion::tensors_after(LatentStage stage,
                                                                  std::int64_t layer) const {
-  return prepared_.at(layer).stages[static_cast<std::size_t>(stage)];
+  return stages_.at(layer)[static_cast<std::size_t>(stage)];
 }
 
 bool LatentAttentionConversion::replaces(std::string_view name) const {

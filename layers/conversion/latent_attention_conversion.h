@@ -37,21 +37,19 @@ class LatentAttentionConversion final : public AttentionConversion {
   AttentionTensors convert(std::int64_t layer, const AttentionTensors& replaced,
                            TensorRole role) const override;
 
-  // Of a prepared layer; with a target alone.
+  // Of the layers that were prepared; with a target alone.
   const AttentionTensors& tensors_after(LatentStage stage, std::int64_t layer) const;
-  const Kept& kept(std::int64_t layer) const { return prepared_.at(layer).kept; }
+  const std::map<std::int64_t, Kept>& kept() const { return kept_; }
 
  private:
-  struct Prepared {
-    std::array<AttentionTensors, 3> stages;
-    Kept kept;
-  };
+  using Stages = std::array<AttentionTensors, 3>;
   Tensor covariance(std::int64_t layer) const;
 
   ModelConfig config_;
   std::optional<LatentTarget> target_;
   const AttentionInputs* inputs_;
-  std::map<std::int64_t, Prepared> prepared_;
+  std::map<std::int64_t, Stages> stages_;
+  std::map<std::int64_t, Kept> kept_;
 };
 
 }  // namespace polyhead

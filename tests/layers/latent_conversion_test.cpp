@@ -260,7 +260,7 @@ TEST(Compression, ReportsWhatWasKept) {
   const auto kept = [&](const LatentTarget& target) {
     LatentAttentionConversion conversion(config, target, &inputs);
     conversion.prepare(1, parent.attention(1));
-    return conversion.kept(1);
+    return conversion.kept().at(1);
   };
   const auto small = kept({.kv_lora_rank = 4, .rope_dim = 6, .q_lora_rank = 5});
   const auto large = kept({.kv_lora_rank = 15, .rope_dim = 12, .q_lora_rank = 20});
