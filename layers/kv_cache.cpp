@@ -16,7 +16,9 @@ ModelConfig grouped_form(const ModelConfig& config, std::int64_t groups) {
   result.num_query_groups = groups;
   result.q_lora_rank = result.kv_lora_rank = std::nullopt;
   result.qk_head_dim = result.qk_pos_emb_head_dim = result.v_head_dim = std::nullopt;
+  result.latent_norm.reset();
   result.mla_norm_epsilon.reset();
+  result.rotary_segments.reset();
   result.window_size.reset();
   result.window_pattern.reset();
   return result;

@@ -14,15 +14,21 @@ Initialization normal_initialization(const ModelConfig& config) {
 
 Linear make_down(const std::string& prefix, const ModelConfig& config,
                  const TensorParallel& parallel) {
-  std::vector<Parameter> weights;
+  std::vector<Parameter> weights, biases;
+  const auto add_to = [&](std::vector<Parameter>& parameters, const std::string& name,
+                          const Shape& shape, Initialization initialization) {
+    parameters.push_back(
+        replicated_parameter(prefix + name, shape, parallel.rank(), initialization));
+    parameters.back().partial_over = parallel.partial_between_regions();
+  };
   const auto add = [&](const std::string& name, std::int64_t rows) {
-    weights.push_back(replicated_parameter(prefix + name + ".weight", {rows, config.hidden_size},
-                                           parallel.rank(), normal_initialization(config)));
-    weights.back().partial_over = parallel.partial_between_regions();
+    add_to(weights, name + ".weight", {rows, config.hidden_size}, normal_initialization(config));
+    if (!config.add_qkv_bias) return;
+    add_to(biases, name + ".bias", {rows}, {Initialization::Kind::kZeros, 0});
   };
   if (config.q_lora_rank) add("q_a_proj", *config.q_lora_rank);
   add("kv_a_proj_with_mqa", *config.kv_lora_rank + *config.qk_pos_emb_head_dim);
-  return Linear(std::move(weights));
+  return Linear(std::move(weights), std::move(biases));
 }
 
 // A projection from a latent, whole on every rank, to this rank's heads.
@@ -53,18 +59,22 @@ LatentAttention::LatentAttention(const std::string& prefix, const ModelConfig& c
       spec_(std::move(spec)),
       parallel_(parallel),
       down_(make_down(prefix, config, parallel)),
-      kv_norm_(make_latent_norm(prefix + "kv_a_layernorm", kv_rank_, config, parallel)),
       kv_up_(make_up(prefix + "kv_b_proj", nope_dim_ + value_dim_, kv_rank_, config, parallel)),
       out_(make_row_parallel(prefix + "o_proj", config.hidden_size,
                              config.num_attention_heads * value_dim_, config.add_bias_linear,
                              output_initialization(config), parallel)) {
   const std::int64_t head_dim = nope_dim_ + rotary_dim_;
+  if (config.normalizes_latents()) {
+    if (q_rank_ > 0) {
+      q_norm_ = make_latent_norm(prefix + "q_a_layernorm", q_rank_, config, parallel);
+    }
+    kv_norm_ = make_latent_norm(prefix + "kv_a_layernorm", kv_rank_, config, parallel);
+  }
   if (q_rank_ > 0) {
-    q_norm_ = make_latent_norm(prefix + "q_a_layernorm", q_rank_, config, parallel);
     q_up_ = make_up(prefix + "q_b_proj", head_dim, q_rank_, config, parallel);
   } else {
     q_.emplace(make_column_parallel({prefix + "q_proj"}, {config.num_attention_heads * head_dim},
-                                    config.hidden_size, /*bias=*/false,
+                                    config.hidden_size, config.add_qkv_bias,
                                     normal_initialization(config), parallel));
   }
 }
@@ -79,13 +89,14 @@ ops::HeadView LatentAttention::value_heads(const Tensor& kv) const {
 
 // Normalises the latents between the regions and gathers them: one collective for all three parts.
 Tensor LatentAttention::normalize_latents(Saved& saved) const {
+  if (!kv_norm_) return parallel_.enter(std::move(saved.down));
   Tensor latents = Tensor::empty_like(saved.down);
   if (q_norm_) {
     Tensor query = query_latent(latents);
     q_norm_->forward(query_latent(saved.down), query, saved.q_norm);
   }
   Tensor key_value = key_value_latent(latents);
-  kv_norm_.forward(key_value_latent(saved.down), key_value, saved.kv_norm);
+  kv_norm_->forward(key_value_latent(saved.down), key_value, saved.kv_norm);
   shared_key(latents).copy_from(shared_key(saved.down));
   return parallel_.enter(latents);
 }
@@ -98,8 +109,10 @@ Tensor LatentAttention::backward_latents(const Tensor& dlatents, const Tensor& x
     Tensor query = query_latent(ddown);
     q_norm_->backward(query, query_latent(saved.down), saved.q_norm, {}, query);
   }
-  Tensor key_value = key_value_latent(ddown);
-  kv_norm_.backward(key_value, key_value_latent(saved.down), saved.kv_norm, {}, key_value);
+  if (kv_norm_) {
+    Tensor key_value = key_value_latent(ddown);
+    kv_norm_->backward(key_value, key_value_latent(saved.down), saved.kv_norm, {}, key_value);
+  }
   Tensor dx = Tensor::empty_like(x);
   down_.backward(ddown, x, dx);
   return dx;
@@ -182,7 +195,7 @@ Tensor LatentAttention::backward(const Tensor& dy, const Tensor& x, const Sequen
 void LatentAttention::collect_parameters(std::vector<Parameter*>& parameters) {
   down_.collect_parameters(parameters);
   if (q_norm_) q_norm_->collect_parameters(parameters);
-  kv_norm_.collect_parameters(parameters);
+  if (kv_norm_) kv_norm_->collect_parameters(parameters);
   if (q_up_) q_up_->collect_parameters(parameters);
   if (q_) q_->collect_parameters(parameters);
   kv_up_.collect_parameters(parameters);

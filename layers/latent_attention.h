@@ -3,6 +3,7 @@
 // heads.
 //
 //   [c_q | c | k_pe] = x [W_DQ; W_DKV]^T, the latents normalised      (x's rows between regions)
+//                      unless latent_norm is false
 //   q_h = [q_nope | rope(q_pe)] = W_UQ c_q        without q_lora_rank: q_h = W_Q x
 //   [k_nope_h | v_h] = W_UKV c;   k_h = [k_nope_h | rope(k_pe)]       (this rank's heads)
 //
@@ -25,7 +26,8 @@ namespace polyhead {
 class LatentAttention final : public Attention {
  public:
   struct Saved final : Attention::Saved {
-    Tensor down;  // (N or N / P, R_q + R + K_r): [c_q | c | k_pe] before the norms
+    Tensor
+        down;  // (N or N / P, R_q + R + K_r): [c_q | c | k_pe] before the norms, if there are any
     Norm::Saved q_norm, kv_norm;
     Tensor latents;  // (N, R_q + R + K_r): normalised, the key's part rotated
     Tensor q;        // (N, H K / P), rotated
@@ -77,9 +79,9 @@ class LatentAttention final : public Attention {
   std::int64_t value_dim_;   // V
   ops::AttentionSpec spec_;
   const TensorParallel& parallel_;
-  Linear down_;                 // W_DQ and W_DKV, replicated
-  std::optional<Norm> q_norm_;  // with query compression
-  Norm kv_norm_;
+  Linear down_;                            // W_DQ and W_DKV, replicated
+  std::optional<Norm> q_norm_;             // with query compression and latent_norm
+  std::optional<Norm> kv_norm_;            // with latent_norm
   std::optional<Linear> q_up_;             // W_UQ; with query compression
   std::optional<ColumnParallelLinear> q_;  // W_Q; without
   Linear kv_up_;                           // W_UKV

@@ -43,6 +43,7 @@ struct ModelConfig {
   std::optional<std::int64_t> qk_head_dim;          // without rotation
   std::optional<std::int64_t> qk_pos_emb_head_dim;  // with rotation, one key shared by all heads
   std::optional<std::int64_t> v_head_dim;
+  std::optional<bool> latent_norm;         // RMSNorm on the latents; absent: true
   std::optional<double> mla_norm_epsilon;  // absent: 1e-6
 
   std::optional<std::int64_t> window_size;  // tokens, the query's own included
@@ -55,8 +56,11 @@ struct ModelConfig {
   PositionEmbedding position_embedding = PositionEmbedding::kRope;
   std::optional<std::int64_t> max_position_embeddings;  // required for learned positions
   // Of the rotation, and so of position_embedding rope alone.
-  std::optional<double> rotary_base;            // absent: 10000
-  std::optional<double> rotary_percent;         // absent: 1
+  std::optional<double> rotary_base;     // absent: 10000
+  std::optional<double> rotary_percent;  // absent: 1
+  // MLA: parts of the shared key with the same frequencies, those of a head that is as long as one
+  // part; pair j of part s is pair s * pairs of a part + j of the half-split whole. Absent: 1.
+  std::optional<std::int64_t> rotary_segments;
   std::optional<RopeType> rope_type;            // absent: plain
   std::optional<double> rotary_scaling_factor;  // YaRN, Llama 3
   std::optional<std::int64_t> original_max_position_embeddings;
@@ -70,7 +74,7 @@ struct ModelConfig {
   bool post_norms = false;  // a norm on each sub-layer's output too, as in Gemma 2
   ops::Activation activation = ops::Activation::kSwiglu;
   bool add_bias_linear = false;  // on every linear layer but the head
-  bool add_qkv_bias = false;     // on q, k and v alone
+  bool add_qkv_bias = false;     // on q, k and v alone; MLA: on q_proj and the down-projection
   bool tie_word_embeddings = false;
   bool scale_embeddings = false;  // embeddings times sqrt(hidden_size), as in Gemma
   double init_method_std = 0.02;  // output projections: divided by sqrt(2 num_layers)
@@ -83,10 +87,12 @@ struct ModelConfig {
     return is_latent() ? *qk_head_dim + *qk_pos_emb_head_dim : head_dim();
   }
   std::int64_t value_dim() const { return is_latent() ? *v_head_dim : head_dim(); }
+  bool normalizes_latents() const { return latent_norm.value_or(true); }
   double latent_norm_epsilon() const { return mla_norm_epsilon.value_or(1e-6); }
   bool rotates() const { return position_embedding == PositionEmbedding::kRope; }
   double rotation_base() const { return rotary_base.value_or(10000.0); }
   double rotated_share() const { return rotary_percent.value_or(1.0); }
+  std::int64_t segments() const { return rotary_segments.value_or(1); }
   RopeType rotation() const { return rope_type.value_or(RopeType::kRope); }
 };
 

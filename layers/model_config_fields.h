@@ -50,6 +50,7 @@ void visit_fields(Visitor& visitor, ModelConfig& config) {
   visitor("qk_head_dim", config.qk_head_dim);
   visitor("qk_pos_emb_head_dim", config.qk_pos_emb_head_dim);
   visitor("v_head_dim", config.v_head_dim);
+  visitor("latent_norm", config.latent_norm);
   visitor("mla_norm_epsilon", config.mla_norm_epsilon);
 
   visitor("window_size", config.window_size);
@@ -64,6 +65,7 @@ void visit_fields(Visitor& visitor, ModelConfig& config) {
   visitor("max_position_embeddings", config.max_position_embeddings);
   visitor("rotary_base", config.rotary_base);
   visitor("rotary_percent", config.rotary_percent);
+  visitor("rotary_segments", config.rotary_segments);
   visitor("rope_type", config.rope_type);
   visitor("rotary_scaling_factor", config.rotary_scaling_factor,
           {.aliases = {"rope_scaling_factor"}});

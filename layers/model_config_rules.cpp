@@ -34,6 +34,7 @@ void check_sizes(const ModelConfig& c, Rules& rules) {
   require_range_if_set(c.qk_head_dim, "qk_head_dim", 0, kWidestHead);
   require_range_if_set(c.qk_pos_emb_head_dim, "qk_pos_emb_head_dim", 2, kWidestHead);
   require_range_if_set(c.v_head_dim, "v_head_dim", 1, kWidestHead);
+  require_range_if_set(c.rotary_segments, "rotary_segments", 1, kMostHeads);
   require_range_if_set(c.window_size, "window_size", 1, kLongestContext);
   require_range_if_set(c.max_position_embeddings, "max_position_embeddings", 1, kLongestContext);
   require_range_if_set(c.original_max_position_embeddings, "original_max_position_embeddings", 1,
@@ -74,7 +75,9 @@ void check_grouped_attention(const ModelConfig& c, Rules& rules) {
   rules.forbid(c.qk_head_dim, "qk_head_dim", kLatentOnly);
   rules.forbid(c.qk_pos_emb_head_dim, "qk_pos_emb_head_dim", kLatentOnly);
   rules.forbid(c.v_head_dim, "v_head_dim", kLatentOnly);
+  rules.forbid(c.latent_norm, "latent_norm", kLatentOnly);
   rules.forbid(c.mla_norm_epsilon, "mla_norm_epsilon", kLatentOnly);
+  rules.forbid(c.rotary_segments, "rotary_segments", kLatentOnly);
   rules.require(c.num_attention_heads % c.groups() == 0, "num_query_groups",
                 "got {}; must divide num_attention_heads ({}); use {}", c.groups(),
                 c.num_attention_heads, divisors_of(c.num_attention_heads));
@@ -104,10 +107,14 @@ void check_latent_attention(const ModelConfig& c, Rules& rules) {
                 "rotary key; use rope");
   rules.require(!c.qk_norm, "qk_norm",
                 "got true; multi-head latent attention normalises its latents instead; delete it");
-  rules.require(!c.add_qkv_bias, "add_qkv_bias",
-                "got true; multi-head latent attention has no q, k and v biases; delete it");
+  rules.require(!c.add_qkv_bias || !c.q_lora_rank, "add_qkv_bias",
+                "got true; multi-head latent attention has biases on q_proj and on the "
+                "down-projection of keys and values, none on compressed queries; delete it or "
+                "q_lora_rank");
   rules.require(!c.add_bias_linear, "add_bias_linear",
-                "got true; multi-head latent attention has no biases; delete it");
+                "got true; multi-head latent attention has none on its up-projections; delete it");
+  rules.require(c.normalizes_latents() || !c.mla_norm_epsilon, "mla_norm_epsilon",
+                "latent_norm is false, so there is no norm that reads it; delete it");
 }
 
 void check_positions(const ModelConfig& c, Rules& rules) {
@@ -165,6 +172,10 @@ void check_rotary_dim(const ModelConfig& c, Rules& rules) {
                 "{} of {} dimensions rotate; the rotation turns pairs, so their number must be "
                 "even and at least 2",
                 dim, c.query_key_dim());
+  rules.require(c.segments() == 1 || dim % (2 * c.segments()) == 0, "rotary_segments",
+                "got {}; must divide the {} rotated dimensions (qk_pos_emb_head_dim) into parts of "
+                "an even number",
+                c.segments(), dim);
   const double exact = c.rotated_share() * static_cast<double>(c.head_dim());
   rules.require(c.is_latent() || std::abs(exact - static_cast<double>(dim)) < 1e-6,
                 "rotary_percent",

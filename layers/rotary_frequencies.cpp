@@ -53,13 +53,18 @@ double yarn_mscale(double scale, double mscale) {
 
 RotaryFrequencies rotary_frequencies(const ModelConfig& config) {
   RotaryFrequencies rotary;
-  const std::int64_t dim = rotary_dim(config);
+  const std::int64_t dim = rotary_dim(config) / config.segments();
   for (std::int64_t j = 0; j < dim / 2; ++j) {
     rotary.inverse_frequencies.push_back(
         std::pow(config.rotation_base(), -2.0 * static_cast<double>(j) / static_cast<double>(dim)));
   }
   if (config.rotation() == RopeType::kYarn) apply_yarn(config, rotary);
   if (config.rotation() == RopeType::kLlama3) apply_llama3(config, rotary);
+  const std::vector<double> segment = rotary.inverse_frequencies;
+  for (std::int64_t repeat = 1; repeat < config.segments(); ++repeat) {
+    rotary.inverse_frequencies.insert(rotary.inverse_frequencies.end(), segment.begin(),
+                                      segment.end());
+  }
   return rotary;
 }
 

@@ -4,11 +4,13 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "framework/comm/communicator.h"
+#include "layers/conversion/attention_conversion.h"
 #include "scripts/calibration_text.h"
 #include "scripts/inference_model.h"
 #include "scripts/model_fidelity.h"
@@ -30,9 +32,20 @@ class ConversionCalibration {
   // Compares the source with the model that `config` describes and `folder` holds, which need not
   // be a finished checkpoint. Memory: that model too.
   ModelFidelity compare_with(const ModelConfig& config, const std::filesystem::path& folder) const;
+  // The same for a model that differs in its attention alone, whose tensors are given, f32 or f64;
+  // what they leave out is the source's.
+  ModelFidelity compare_with(
+      const ModelConfig& config,
+      const std::function<const AttentionTensors&(std::int64_t layer)>& attention) const;
 
  private:
+  // A model on this device with what `fill` puts in its parameters.
+  ModelFidelity compare_with_model(const ModelConfig& config,
+                                   const std::function<void(ParameterStore&)>& fill) const;
+
   std::string dataset_;
+  std::filesystem::path folder_;
+  TensorLayout layout_;
   std::int64_t context_;
   std::unique_ptr<Communicator> solo_;
   InferenceModel source_;

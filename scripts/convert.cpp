@@ -6,14 +6,13 @@
 #include <memory>
 
 #include "framework/checkpoint/checkpoint_folder.h"
-#include "layers/conversion/convert_checkpoint.h"
 #include "layers/conversion/grouped_query_conversion.h"
-#include "layers/huggingface/config_json.h"
-#include "layers/huggingface/tensor_layout.h"
 #include "scripts/conversion_calibration.h"
 #include "scripts/conversion_report.h"
+#include "scripts/convert_latent.h"
 #include "scripts/rank_0.h"
 #include "scripts/train_config.h"
+#include "scripts/write_converted.h"
 
 namespace polyhead {
 namespace {
@@ -50,7 +49,11 @@ void fit_layout(TrainConfig& config) {
 }
 
 void require_options_of_target(const ConvertOptions& options) {
-  const bool window = options.to == "swa";
+  const bool window = options.to == "swa", latent = options.to == "mla";
+  require(latent || !(options.kv_lora_rank || options.rope_dim || options.q_lora_rank),
+          "--kv-lora-rank, --rope-dim and --q-lora-rank belong to --to mla; leave them out");
+  require(!latent || !(options.groups || options.method || options.seed),
+          "--to mla has no groups; leave out --groups, --method and --seed");
   require(!window || !(options.groups || options.method || options.seed),
           "--to swa keeps all weights; leave out --groups, --method and --seed");
   require(
@@ -83,12 +86,13 @@ Plan plan_window(const ConvertOptions& options, const TrainConfig& source) {
   return plan;
 }
 
-Plan plan_groups(const ConvertOptions& options, const TrainConfig& source, std::uint64_t seed,
+Plan plan_groups(const ConvertOptions& options, const TrainConfig& source,
                  const ConversionCalibration* calibration) {
   Plan plan{source, nullptr, {}};
   const PoolingMethod method = options.method.value_or(PoolingMethod::kMean);
   const KeyValuePooling pooling =
-      plan_pooling(source.model, target_groups(options), method, options.seed.value_or(seed));
+      plan_pooling(source.model, target_groups(options), method,
+                   options.seed.value_or(static_cast<std::uint64_t>(source.training.seed)));
   plan.conversion = std::make_unique<GroupedQueryConversion>(
       source.model, pooling, calibration != nullptr ? &calibration->inputs() : nullptr);
   plan.config.model.num_query_groups = pooling.target_groups;
@@ -103,24 +107,36 @@ Plan plan_groups(const ConvertOptions& options, const TrainConfig& source, std::
 }
 
 std::unique_ptr<ConversionCalibration> calibrated(const ConvertOptions& options,
-                                                  const std::filesystem::path& source) {
+                                                  const ModelSource& source) {
   if (!options.calibration_dataset) return nullptr;
-  return std::make_unique<ConversionCalibration>(
-      open_model_source(source), *options.calibration_dataset, options.calibration_tokens);
+  return std::make_unique<ConversionCalibration>(source, *options.calibration_dataset,
+                                                 options.calibration_tokens);
+}
+
+// Of another program's folder no more is known than the model and how long its sequences are.
+TrainConfig config_of(const ModelSource& source) {
+  if (source.trainer) {
+    return parse_resolved_config(source.trainer->config,
+                                 (source.folder / "trainer.json").string() + ": config");
+  }
+  TrainConfig config;
+  config.model = source.model;
+  config.data.sequence_length = source.sequence_length;
+  return config;
 }
 
 }  // namespace
 
 std::string convert(const ConvertOptions& options) {
   require_options_of_target(options);
-  const std::filesystem::path source = resolve_checkpoint(options.source);
-  const TrainerState state = verify_checkpoint(source);
-  const TrainConfig config =
-      parse_resolved_config(state.config, (source / "trainer.json").string() + ": config");
+  const ModelSource source = open_model_source(options.source);
+  if (source.trainer) verify_checkpoint(source.folder);
+  const TrainConfig config = config_of(source);
+  if (options.to == "mla") return convert_to_latent(options, source, config);
   // What is wrong with the request shows before the text is read.
   const auto plan_with = [&](const ConversionCalibration* calibration) {
     return options.to == "swa" ? plan_window(options, config)
-                               : plan_groups(options, config, state.seed, calibration);
+                               : plan_groups(options, config, calibration);
   };
   Plan plan = plan_with(nullptr);
   const auto calibration = calibrated(options, source);
@@ -138,14 +154,10 @@ std::string convert(const ConvertOptions& options) {
       calibration ? fmt::format("{}, calibrated on {} tokens of {}", plan.report.method,
                                 calibration->tokens(), calibration->dataset())
                   : plan.report.method;
-  convert_checkpoint(
-      source, state, options.destination, plan.conversion.get(),
-      {to_yaml(plan.config),
-       huggingface_config_json(plan.config.model, plan.config.data.sequence_length),
-       stored_layout(source, config.model), written_layout(plan.config.model), method, report});
+  write_converted(source, options.destination, plan.conversion.get(), plan.config, method, report);
   const std::string groups =
       config.model.is_latent() ? "" : fmt::format(", {} groups", config.model.groups());
-  return fmt::format("converted {} ({}{}) to {} ({})\n{}", source.string(),
+  return fmt::format("converted {} ({}{}) to {} ({})\n{}", source.folder.string(),
                      attention_variant(config.model), groups, options.destination.string(), method,
                      conversion_table(plan.report));
 }
@@ -153,16 +165,20 @@ std::string convert(const ConvertOptions& options) {
 void add_convert_command(CLI::App& app, const Communicator& world) {
   CLI::App* command = app.add_subcommand(
       "convert",
-      "Change a checkpoint's attention: to fewer groups of keys and values, or to sliding windows");
+      "Change a checkpoint's attention: to fewer groups of keys and values, to latents, or to "
+      "sliding windows");
   const auto options = std::make_shared<ConvertOptions>();
-  command->add_option("source", options->source, "Checkpoint, or run folder for its latest one")
+  command
+      ->add_option("source", options->source,
+                   "Checkpoint, run folder for its latest one, or another program's model folder")
       ->required();
   command
       ->add_option("--to", options->to,
                    "Attention of the result: gqa (MHA or GQA to fewer groups), mqa (to one group), "
-                   "swa (sliding windows; the weights stay)")
+                   "mla (MHA or GQA to latent attention: exactly, or with ranks compressed), swa "
+                   "(sliding windows; the weights stay)")
       ->required()
-      ->check(CLI::IsMember({"gqa", "mqa", "swa"}));
+      ->check(CLI::IsMember({"gqa", "mqa", "mla", "swa"}));
   command->add_option("--out", options->destination, "Folder of the result, which must not exist")
       ->required();
   command->add_option("--groups", options->groups,
@@ -177,6 +193,14 @@ void add_convert_command(CLI::App& app, const Communicator& world) {
           "changes no output, then their mean), aligned-renorm (and scaled to their norm)")
       ->check(CLI::IsMember(names));
   command->add_option("--seed", options->seed, "random: seed of the draw (default: the source's)");
+  command->add_option("--kv-lora-rank", options->kv_lora_rank,
+                      "mla: rank of the latent of keys and values (default: exact)");
+  command->add_option(
+      "--rope-dim", options->rope_dim,
+      "mla, with --kv-lora-rank: dimensions of the rotary key that all heads share, "
+      "a divisor or a multiple of a head's");
+  command->add_option("--q-lora-rank", options->q_lora_rank,
+                      "mla, with --kv-lora-rank: rank of the queries' latent (default: whole)");
   command->add_option("--window", options->window,
                       "swa: tokens that a query sees, its own included");
   command->add_option("--pattern", options->pattern,

@@ -2,7 +2,6 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <array>
 #include <cstdio>
 #include <map>
 #include <memory>
@@ -11,12 +10,12 @@
 #include "framework/checkpoint/element_conversion.h"
 #include "framework/checkpoint/parameter_writer.h"
 #include "framework/comm/hang.h"
-#include "framework/files/folder.h"
 #include "framework/ops/elementwise.h"
 #include "layers/huggingface/config_json.h"
 #include "layers/huggingface/tensor_layout.h"
 #include "layers/parameter_shapes.h"
 #include "scripts/commands.h"
+#include "scripts/companion_files.h"
 #include "scripts/model_source.h"
 #include "scripts/rank_0.h"
 
@@ -24,35 +23,6 @@ namespace polyhead {
 namespace {
 
 namespace fs = std::filesystem;
-
-constexpr const char* kGenerationConfig = "generation_config.json";
-
-// What a tokenizer may consist of, by the names that transformers and sentencepiece give.
-constexpr auto kTokenizerFiles = std::to_array<std::string_view>(
-    {"added_tokens.json", "chat_template.jinja", "chat_template.json", "merges.txt",
-     "sentencepiece.bpe.model", "special_tokens_map.json", "spiece.model", "tokenizer.json",
-     "tokenizer.model", "tokenizer_config.json", "vocab.json", "vocab.txt"});
-
-bool is_tensor_file(const std::string& name) {
-  return name.find(".safetensors") != std::string::npos;
-}
-
-// A checkpoint lists its files, and those it need not have are the tokenizer's, whatever their
-// names.
-std::vector<std::string> tokenizer_files(const ModelSource& source) {
-  std::vector<std::string> files;
-  if (!source.trainer) {
-    for (const std::string_view name : kTokenizerFiles) {
-      if (file_exists(source.folder / name)) files.emplace_back(name);
-    }
-    return files;
-  }
-  for (const FileRecord& file : source.trainer->files) {
-    const bool other = file.name == "config.json" || file.name == kGenerationConfig;
-    if (!other && !is_tensor_file(file.name)) files.push_back(file.name);
-  }
-  return files;
-}
 
 bool is_float(DType dtype) {
   return dtype != DType::kI32 && dtype != DType::kI64;
@@ -73,16 +43,13 @@ Tensor exported(const TensorInfo& info, const Tensor& value, DType dtype) {
   return result;
 }
 
-// Returns the type of most: that of the embedding.
-DType write_tensors(const ModelSource& source, const std::optional<DType>& dtype,
-                    const fs::path& folder) {
+void write_tensors(const ModelSource& source, const std::optional<DType>& dtype,
+                   const fs::path& folder) {
   const ParameterReader stored({source.folder, "model"}, source.layout);
   std::vector<TensorInfo> infos = stored.tensors();
-  DType model_dtype = DType::kF32;
   for (TensorInfo& info : infos) {
     require(is_float(info.dtype), "{}: {} holds {}, which no parameter is stored as",
             stored.file_of(info.name).string(), info.name, name_of(info.dtype));
-    if (info.name == "model.embed_tokens.weight") model_dtype = dtype.value_or(info.dtype);
     if (dtype) info.dtype = *dtype;
   }
   const ParameterReader exact = open_parameters(source.folder, source.layout);
@@ -93,7 +60,6 @@ DType write_tensors(const ModelSource& source, const std::optional<DType>& dtype
     still_working();
   }
   writer.finish();
-  return model_dtype;
 }
 
 void require_parameters(const ModelSource& source) {
@@ -125,16 +91,14 @@ std::string export_model(const ExportOptions& options) {
   if (destination.has_parent_path()) fs::create_directories(destination.parent_path());
   CheckpointTransaction transaction(destination);
   const fs::path& folder = transaction.folder();
-  const DType dtype = write_tensors(source, options.dtype, folder);
+  const DType dtype = options.dtype.value_or(stored_dtype(source));
+  write_tensors(source, options.dtype, folder);
   write_durably(folder, "config.json",
                 huggingface_config_json(source.model, source.sequence_length, dtype));
-  if (file_exists(source.folder / kGenerationConfig)) {
-    copy_durably(source.folder / kGenerationConfig, folder, kGenerationConfig);
-  } else {
+  const std::vector<std::string> companions = companion_files(source);
+  for (const std::string& name : companions) copy_durably(source.folder / name, folder, name);
+  if (std::ranges::find(companions, kGenerationConfig) == companions.end()) {
     write_durably(folder, kGenerationConfig, generation_config_json(std::nullopt));
-  }
-  for (const std::string& name : tokenizer_files(source)) {
-    copy_durably(source.folder / name, folder, name);
   }
   transaction.commit_model();
   const std::string_view model_type = huggingface_model_type(source.model);

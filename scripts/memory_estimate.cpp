@@ -180,8 +180,12 @@ class Activations {
           model_.qk_norm ? rows_of({".q_proj", ".k_proj"}) / model_.head_dim() : 0;
       return always + packed_heads() + normalised * wide(rows_, 1) + remakeable_attention();
     }
-    return always + narrow(outer_rows_, latent_columns()) + narrow(rows_, latent_columns()) +
-           (model_.q_lora_rank ? 2 : 1) * wide(outer_rows_, 1) + latent_queries() +
+    // What the norms read, and their statistics.
+    const std::int64_t norms = model_.normalizes_latents()
+                                   ? narrow(outer_rows_, latent_columns()) +
+                                         (model_.q_lora_rank ? 2 : 1) * wide(outer_rows_, 1)
+                                   : 0;
+    return always + norms + narrow(rows_, latent_columns()) + latent_queries() +
            remakeable_attention();
   }
   // Everything a block saves before it drops what recomputation makes again.

@@ -47,6 +47,12 @@ ModelSource open_model_source(const std::filesystem::path& path) {
   return source;
 }
 
+DType stored_dtype(const ModelSource& source) {
+  return ParameterReader({source.folder, "model"}, source.layout)
+      .info("model.embed_tokens.weight")
+      .dtype;
+}
+
 std::string content_hash(const ModelSource& source) {
   const auto hash_of = [&](const std::string& name) {
     return content_hash(MappedFile(source.folder / name).bytes());

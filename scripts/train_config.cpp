@@ -70,7 +70,9 @@ TrainConfig resolved(TrainConfig config) {
   if (model.num_attention_heads < 1) return config;
   const bool divides = model.hidden_size % model.num_attention_heads == 0;
   if (model.is_latent()) {
-    model.mla_norm_epsilon = model.latent_norm_epsilon();
+    model.latent_norm = model.normalizes_latents();
+    if (*model.latent_norm) model.mla_norm_epsilon = model.latent_norm_epsilon();
+    model.rotary_segments = model.segments();
   } else {
     model.num_query_groups = model.groups();
     if (!model.kv_channels && divides) model.kv_channels = model.head_dim();

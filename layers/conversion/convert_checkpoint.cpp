@@ -20,7 +20,6 @@ namespace fs = std::filesystem;
 
 constexpr const char* kModelStem = "model";
 constexpr const char* kMasterStem = "optimizer/master";
-constexpr const char* kReportFile = "conversion.json";
 constexpr std::string_view kTensorFile = ".safetensors";
 constexpr std::string_view kIndexFile = ".safetensors.index.json";
 
@@ -40,10 +39,20 @@ TensorRole role_of(std::string_view stem) {
   return TensorRole::kWeights;
 }
 
+// What the tensors of a folder belong to: the model, and a checkpoint's optimizer.
+std::vector<std::string> stems_of(const ConversionSource& source) {
+  if (!source.trainer) return {kModelStem};
+  std::vector<std::string> stems;
+  for (const FileRecord& file : source.trainer->files) {
+    if (auto stem = stem_of(file.name)) stems.push_back(*std::move(stem));
+  }
+  return stems;
+}
+
 // Where the model's weights are read: the f32 masters of a run in a shorter format, if any.
-std::string exact_stem(const TrainerState& state, const std::string& stem) {
-  const bool masters = std::ranges::any_of(
-      state.files, [](const FileRecord& file) { return stem_of(file.name) == kMasterStem; });
+std::string exact_stem(const ConversionSource& source, const std::string& stem) {
+  const std::vector<std::string> stems = stems_of(source);
+  const bool masters = std::ranges::find(stems, kMasterStem) != stems.end();
   return stem == kModelStem && masters ? kMasterStem : stem;
 }
 
@@ -67,15 +76,13 @@ AttentionTensors read_layer(const ParameterReader& reader, std::int64_t layer,
 }
 
 // Optimizer state lies under the parameters' own names.
-ParameterReader open_stem(const fs::path& source, const std::string& stem,
-                          const ConvertedDescription& description) {
-  return ParameterReader({source, stem},
-                         stem == kModelStem ? description.source_layout : TensorLayout());
+ParameterReader open_stem(const ConversionSource& source, const std::string& stem) {
+  return ParameterReader({source.folder, stem},
+                         stem == kModelStem ? source.layout : TensorLayout());
 }
 
-void prepare(const fs::path& source, const TrainerState& state,
-             const ConvertedDescription& description, AttentionConversion& conversion) {
-  const ParameterReader reader = open_stem(source, exact_stem(state, kModelStem), description);
+void prepare(const ConversionSource& source, AttentionConversion& conversion) {
+  const ParameterReader reader = open_stem(source, exact_stem(source, kModelStem));
   for (const auto& [layer, names] : attention_names(reader, [](const auto&) { return true; })) {
     conversion.prepare(layer, read_layer(reader, layer, names));
   }
@@ -84,12 +91,12 @@ void prepare(const fs::path& source, const TrainerState& state,
 // What one file, or set of shards, holds after conversion.
 class ConvertedTensors {
  public:
-  ConvertedTensors(const fs::path& source, const TrainerState& state, const std::string& stem,
-                   const ConvertedDescription& description, const AttentionConversion* conversion)
+  ConvertedTensors(const ConversionSource& source, const std::string& stem,
+                   const AttentionConversion* conversion)
       : conversion_(conversion),
         role_(role_of(stem)),
-        reader_(open_stem(source, stem, description)),
-        exact_(open_stem(source, exact_stem(state, stem), description)),
+        reader_(open_stem(source, stem)),
+        exact_(open_stem(source, exact_stem(source, stem))),
         replaced_(attention_names(reader_, [&](const std::string& name) {
           return conversion != nullptr && conversion->replaces(name);
         })) {
@@ -138,13 +145,12 @@ class ConvertedTensors {
   AttentionTensors converted_layer_;
 };
 
-std::vector<FileRecord> convert_tensors(const fs::path& source, const TrainerState& state,
-                                        const fs::path& destination, const std::string& stem,
-                                        const ConvertedDescription& description,
-                                        const AttentionConversion* conversion) {
-  ConvertedTensors tensors(source, state, stem, description, conversion);
-  ParameterWriter writer(destination, stem, tensors.infos(),
-                         stem == kModelStem ? description.layout : TensorLayout());
+std::vector<FileRecord> convert_tensors(const ConversionSource& source, const std::string& stem,
+                                        const AttentionConversion* conversion,
+                                        const fs::path& folder, const TensorLayout& layout) {
+  ConvertedTensors tensors(source, stem, conversion);
+  ParameterWriter writer(folder, stem, tensors.infos(),
+                         stem == kModelStem ? layout : TensorLayout());
   for (const TensorInfo& info : writer.parameters()) writer.write(tensors.tensor(info));
   return writer.finish();
 }
@@ -155,41 +161,36 @@ std::string hash_of_file(const fs::path& path) {
 
 }  // namespace
 
-void convert_checkpoint(const fs::path& source, const TrainerState& state,
-                        const fs::path& destination, AttentionConversion* conversion,
-                        const ConvertedDescription& description) {
+void convert_checkpoint(const ConversionSource& source, const fs::path& destination,
+                        AttentionConversion* conversion, const ConvertedDescription& description) {
   require(!fs::exists(destination), "{} exists already; remove it or choose another --out",
           destination.string());
-  TrainerState result = state;
-  result.config = description.config;
-  result.parent = Parent{fs::absolute(source).lexically_normal().string(), state.step,
-                         hash_of_file(source / "trainer.json"), description.method};
-  result.files.clear();
-  const auto record = [&](FileRecord file) { result.files.push_back(std::move(file)); };
-
-  if (conversion != nullptr) prepare(source, state, description, *conversion);
+  if (conversion != nullptr) prepare(source, *conversion);
   if (destination.has_parent_path()) fs::create_directories(destination.parent_path());
   CheckpointTransaction transaction(destination);
-  for (const FileRecord& file : state.files) {
-    const fs::path subfolder = transaction.folder() / fs::path(file.name).parent_path();
+  const fs::path& folder = transaction.folder();
+  std::vector<FileRecord> files;
+  for (const std::string& stem : stems_of(source)) {
+    const fs::path subfolder = folder / fs::path(stem).parent_path();
     if (!fs::exists(subfolder)) make_folder(subfolder);
-    const bool tensors = file.name.ends_with(kTensorFile) || file.name.ends_with(kIndexFile);
-    if (file.name == kReportFile) continue;  // of an earlier conversion
-    if (file.name == "config.json") {
-      record(write_durably(transaction.folder(), file.name, description.config_json));
-    } else if (!tensors) {
-      record(copy_durably(source / file.name, transaction.folder(), file.name));
-    } else if (const auto stem = stem_of(file.name)) {
-      for (FileRecord& written :
-           convert_tensors(source, state, transaction.folder(), *stem, description, conversion)) {
-        record(std::move(written));
-      }
+    for (FileRecord& written :
+         convert_tensors(source, stem, conversion, folder, description.layout)) {
+      files.push_back(std::move(written));
     }
   }
-  if (description.report) {
-    record(
-        write_durably(transaction.folder(), kReportFile, description.report(transaction.folder())));
+  files.push_back(write_durably(folder, "config.json", description.config_json));
+  for (const std::string& name : source.companions) {
+    files.push_back(copy_durably(source.folder / name, folder, name));
   }
+  if (description.report) {
+    files.push_back(write_durably(folder, kConversionReport, description.report(folder)));
+  }
+  if (!source.trainer) return transaction.commit_model();
+  TrainerState result = *source.trainer;
+  result.config = description.config;
+  result.parent = Parent{fs::absolute(source.folder).lexically_normal().string(), result.step,
+                         hash_of_file(source.folder / "trainer.json"), description.method};
+  result.files = std::move(files);
   transaction.commit(result);
 }
 

@@ -67,9 +67,10 @@ bool is_gemma2(const ModelConfig& c) {
          windows_match(c, [](std::int64_t layer) { return layer % 2 == 0; });
 }
 
-// Its classes fix the epsilon of the latents' norms.
+// Its classes always normalise the latents, with a fixed epsilon, and know one run of frequencies.
 bool is_deepseek(const ModelConfig& c) {
-  return c.is_latent() && is_plain(c) && no_windows(c) && c.latent_norm_epsilon() == 1e-6;
+  return c.is_latent() && is_plain(c) && no_windows(c) && !c.add_qkv_bias &&
+         c.normalizes_latents() && c.latent_norm_epsilon() == 1e-6 && c.segments() == 1;
 }
 
 }  // namespace

@@ -145,6 +145,9 @@ const std::vector<Case>& cases() {
        },
        "polyhead"},
       {"LatentWindow", deepseek, [](ModelConfig& c) { c.window_size = 9; }, "polyhead"},
+      {"LatentWithoutNorm", deepseek, [](ModelConfig& c) { c.latent_norm = false; }, "polyhead"},
+      {"LatentBias", deepseek, [](ModelConfig& c) { c.add_qkv_bias = true; }, "polyhead"},
+      {"LatentSegments", deepseek, [](ModelConfig& c) { c.rotary_segments = 2; }, "polyhead"},
       {"LatentEpsilon", deepseek, [](ModelConfig& c) { c.mla_norm_epsilon = 1e-5; }, "polyhead"},
   };
   return kCases;

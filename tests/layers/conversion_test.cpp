@@ -214,8 +214,9 @@ class ConvertCheckpoint : public ::testing::Test {
     config.kv_channels = kHeadDim;
     config.hidden_size = kHidden;
     GroupedQueryConversion conversion(config, pooling(kHeads, 4), nullptr);
-    convert_checkpoint(source(), state_, destination, &conversion,
-                       {"groups: 4\n", "{\"num_key_value_heads\": 4}", "GQA with 4 groups, mean"});
+    convert_checkpoint(
+        {source(), {}, {"tokenizer.model"}, state_}, destination, &conversion,
+        {"groups: 4\n", "{\"num_key_value_heads\": 4}", {}, "GQA with 4 groups, mean"});
   }
 
   TemporaryFolder folder_;

@@ -113,6 +113,22 @@ TEST(RotaryFrequencies, PlainAndPartial) {
   EXPECT_NEAR(partial.inverse_frequencies[1], 0.01, 1e-15);
 }
 
+TEST(RotaryFrequencies, SegmentsRepeatThoseOfAShorterKey) {
+  for (const RopeType type : {RopeType::kRope, RopeType::kYarn, RopeType::kLlama3}) {
+    ModelConfig config = deepseek_v3();
+    config.rope_type = type;
+    const RotaryFrequencies one = rotary_frequencies(config);
+    config.qk_pos_emb_head_dim = 3 * 64;
+    config.rotary_segments = 3;
+    const RotaryFrequencies three = rotary_frequencies(config);
+    EXPECT_EQ(three.amplitude, one.amplitude);
+    ASSERT_EQ(three.inverse_frequencies.size(), 96u);
+    for (std::size_t pair = 0; pair < 96; ++pair) {
+      EXPECT_EQ(three.inverse_frequencies[pair], one.inverse_frequencies[pair % 32]) << pair;
+    }
+  }
+}
+
 TEST(RotaryFrequencies, YarnOfDeepseekV3) {
   const RotaryFrequencies rotary = rotary_frequencies(deepseek_v3());
   const auto& inverse = rotary.inverse_frequencies;
@@ -281,7 +297,9 @@ TEST(ModelRules, LatentKeysNeedALatentRank) {
   expect_latent_only(&ModelConfig::qk_head_dim, 8, "qk_head_dim");
   expect_latent_only(&ModelConfig::qk_pos_emb_head_dim, 8, "qk_pos_emb_head_dim");
   expect_latent_only(&ModelConfig::v_head_dim, 8, "v_head_dim");
+  expect_latent_only(&ModelConfig::latent_norm, true, "latent_norm");
   expect_latent_only(&ModelConfig::mla_norm_epsilon, 1e-6, "mla_norm_epsilon");
+  expect_latent_only(&ModelConfig::rotary_segments, 2, "rotary_segments");
 }
 
 TEST(ModelRules, LatentAttentionExcludesWhatItDoesNotRead) {
@@ -299,9 +317,18 @@ TEST(ModelRules, LatentAttentionExcludesWhatItDoesNotRead) {
   expect_refused(&ModelConfig::position_embedding, PositionEmbedding::kAlibi, "position_embedding",
                  "use rope");
   expect_refused(&ModelConfig::qk_norm, true, "qk_norm", "delete it");
-  expect_refused(&ModelConfig::add_qkv_bias, true, "add_qkv_bias", "delete it");
   expect_refused(&ModelConfig::add_bias_linear, true, "add_bias_linear", "delete it");
   ModelConfig config = latent_model();
+  config.add_qkv_bias = true;
+  EXPECT_THAT(model_rule_violations(config, 1), IsEmpty());
+  config.q_lora_rank = 8;
+  expect_violation(config, "add_qkv_bias", "got true", "none on compressed queries", "q_lora_rank");
+  config = latent_model();
+  config.latent_norm = false;
+  EXPECT_THAT(model_rule_violations(config, 1), IsEmpty());
+  config.mla_norm_epsilon = 1e-5;
+  expect_violation(config, "mla_norm_epsilon", "latent_norm is false", "delete it");
+  config = latent_model();
   config.v_head_dim.reset();
   expect_violation(config, "v_head_dim", "missing", "kv_lora_rank is set");
   config = latent_model();
@@ -377,6 +404,13 @@ TEST(ModelRules, RotatedDimensionsArePairs) {
   config = latent_model();
   config.qk_pos_emb_head_dim = 5;
   expect_violation(config, "qk_pos_emb_head_dim", "5 of 11 dimensions", "even");
+  for (const std::int64_t segments : {3, 8}) {
+    config = latent_model();
+    config.qk_pos_emb_head_dim = 8;
+    config.rotary_segments = segments;
+    expect_violation(config, "rotary_segments", "got " + std::to_string(segments),
+                     "divide the 8 rotated dimensions");
+  }
 }
 
 TEST(ModelRules, WindowPattern) {

@@ -196,6 +196,38 @@ TEST_F(CalibratedConversion, WindowsAreComparedToo) {
   EXPECT_GT(report["calibration"]["attention_relative_errors"][0], 0.0);
 }
 
+TEST_F(CalibratedConversion, TheExactLatentFormChangesNothing) {
+  const nlohmann::json report = converted({.source = {}, .to = "mla", .destination = {}}, "exact");
+  EXPECT_FALSE(report.contains("layers"));
+  const nlohmann::json result = report["calibration"]["stages"][0];
+  EXPECT_EQ(result["stage"], "result");
+  EXPECT_NEAR(result["divergence"].get<double>(), 0, 1e-9);
+  for (const double error : result["attention_relative_errors"]) EXPECT_LE(error, 1e-6);
+}
+
+TEST_F(CalibratedConversion, LatentsAreComparedStageByStage) {
+  const nlohmann::json report = converted(
+      {.source = {}, .to = "mla", .kv_lora_rank = 16, .rope_dim = 6, .destination = {}}, "mla");
+  EXPECT_EQ(nlohmann::json::parse(read_file(run_.folder() / "mla/config.json"))["model_type"],
+            "deepseek_v3");
+  const nlohmann::json stages = report["calibration"]["stages"];
+  ASSERT_EQ(stages.size(), 3U);
+  const auto error = [&](int stage, int layer) {
+    return stages[stage]["attention_relative_errors"][layer].get<double>();
+  };
+  for (int layer = 0; layer < 2; ++layer) {
+    EXPECT_GT(error(0, layer), 0.0);
+    EXPECT_GT(error(1, layer), error(0, layer));
+    EXPECT_LT(error(1, layer), 0.9);
+    EXPECT_NE(error(2, layer), error(1, layer));
+    const double kept = report["layers"][layer]["kept_keys_and_values"];
+    EXPECT_GT(kept, 0.5);
+    EXPECT_LT(kept, 1.0);
+  }
+  EXPECT_THAT(text_, HasSubstr("norm: on 273 tokens of"));
+  EXPECT_THAT(text_, HasSubstr("MLA with kv_lora_rank 16, 6 rotary dimensions, calibrated on"));
+}
+
 std::vector<testing::Variant> sources() {
   const ModelConfig mha = testing::small_config();
   using testing::variant;

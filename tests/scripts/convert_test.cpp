@@ -12,6 +12,7 @@
 #include "framework/linear_algebra.h"
 #include "layers/huggingface/config_json.h"
 #include "scripts/train_config.h"
+#include "tests/support/compare.h"
 #include "tests/support/temporary_folder.h"
 
 namespace polyhead {
@@ -202,7 +203,17 @@ TEST_F(Convert, RefusesWhatItCannotDo) {
               HasSubstr("12 groups cannot be pooled into 5"));
   EXPECT_THAT(command({"--to", "mqa", "--groups", "2", "--out", out}),
               HasSubstr("mqa has 1 group"));
-  EXPECT_THAT(command({"--to", "mla", "--out", out}), HasSubstr("mla"));
+  EXPECT_THAT(command({"--to", "alibi", "--out", out}), HasSubstr("alibi"));
+  EXPECT_THAT(command({"--to", "mla", "--groups", "2", "--out", out}),
+              HasSubstr("--to mla has no groups"));
+  EXPECT_THAT(command({"--to", "mqa", "--rope-dim", "2", "--out", out}),
+              HasSubstr("belong to --to mla"));
+  EXPECT_THAT(command({"--to", "mla", "--rope-dim", "2", "--out", out}),
+              HasSubstr("--kv-lora-rank and --rope-dim belong together"));
+  EXPECT_THAT(command({"--to", "mla", "--q-lora-rank", "2", "--out", out}),
+              HasSubstr("give --kv-lora-rank and --rope-dim too"));
+  EXPECT_THAT(command({"--to", "mla", "--rope-dim", "2", "--kv-lora-rank", "25", "--out", out}),
+              HasSubstr("--kv-lora-rank 25: must lie in 1 to 24"));
   EXPECT_THAT(command({"--to", "mqa", "--method", "median", "--out", out}), HasSubstr("median"));
   EXPECT_FALSE(fs::exists(out));
   EXPECT_THAT(command({"--to", "mqa", "--out", run().string()}), HasSubstr("exists already"));
@@ -221,6 +232,25 @@ TEST_F(Convert, AlignmentNeedsLapack) {
   } else {
     EXPECT_THAT(error, AllOf(HasSubstr("--method aligned-renorm"), HasSubstr("LAPACK")));
   }
+}
+
+TEST_F(Convert, LatentAttentionIsExactWithoutRanks) {
+  save(small_config());
+  const fs::path out = folder_ / "mla";
+  EXPECT_EQ(command({"--to", "mla", "--out", out.string()}), "no error");
+  const TrainerState state = verify_checkpoint(out);
+  EXPECT_EQ(state.parent->method, "MLA with kv_lora_rank 24, 24 rotary dimensions, exact");
+  const ModelConfig model = parse_resolved_config(state.config, "trainer.json").model;
+  EXPECT_EQ(model.rotary_segments, 12);
+  EXPECT_EQ(model.latent_norm, false);
+  EXPECT_EQ(nlohmann::json::parse(read_file(out / "config.json"))["model_type"], "polyhead");
+  const SafetensorsReader weights(out, "model"), before(run() / "step_00000007", "model"),
+      moments(out, "optimizer/exp_avg");
+  const std::string prefix = "model.layers.0.self_attn.";
+  EXPECT_EQ(weights.info(prefix + "kv_a_proj_with_mqa.weight").shape, (Shape{48, 24}));
+  EXPECT_TRUE(testing::bitwise_equal(weights.read(prefix + "o_proj.weight"),
+                                     before.read(prefix + "o_proj.weight")));
+  EXPECT_EQ(testing::max_abs(moments.read(prefix + "kv_b_proj.weight")), 0);
 }
 
 TEST_F(Convert, LatentAttentionHasNoGroups) {

@@ -150,6 +150,8 @@ std::vector<Case> cases() {
       changed("mqa", grouped(), [](TrainConfig& c) { c.model.num_query_groups = 1; }),
       changed("mla", latent(), [](TrainConfig& c) { c.model.q_lora_rank = 100; }),
       changed("mla_without_query_rank", latent(), nothing),
+      changed("mla_without_latent_norm", latent(),
+              [](TrainConfig& c) { c.model.latent_norm = false; }),
       changed("swa", grouped(),
               [](TrainConfig& c) {
                 c.model.window_size = 40;

@@ -65,6 +65,20 @@ inline std::vector<Variant> attention_variants() {
                 c.window_pattern = WindowPattern{2, {}};
               }),
       variant("mla_window", latent, [](ModelConfig& c) { c.window_size = 3; }),
+      // What an exact conversion of grouped-query attention needs.
+      variant("mla_of_groups", latent,
+              [](ModelConfig& c) {
+                c.qk_head_dim = 0;
+                c.qk_pos_emb_head_dim = 12;
+                c.rotary_segments = 3;
+                c.latent_norm = false;
+                c.add_qkv_bias = true;
+              }),
+      variant("mla_without_latent_norm", latent,
+              [](ModelConfig& c) {
+                c.q_lora_rank = 11;
+                c.latent_norm = false;
+              }),
   };
 }
 
