@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <memory>
 
+#include "framework/checkpoint/checkpoint_folder.h"
 #include "framework/error.h"
 #include "scripts/commands.h"
 #include "scripts/inspection_report.h"
@@ -33,11 +34,12 @@ TrainConfig read_config(const Arguments& arguments) {
     return load_train_config(arguments.source, arguments.overrides, std::nullopt);
   }
   require(arguments.overrides.empty(), "--set: changes a file's keys, not those of a checkpoint");
-  const ModelSource source = open_model_source(arguments.source);
-  if (source.trainer) {
-    return parse_resolved_config(source.trainer->config,
-                                 (source.folder / "trainer.json").string() + ": config");
+  if (!is_plain_model_folder(arguments.source)) {
+    const std::filesystem::path folder = resolve_checkpoint(arguments.source);
+    return parse_resolved_config(read_trainer_state(folder).config,
+                                 (folder / "trainer.json").string() + ": config");
   }
+  const ModelSource source = open_model_source(arguments.source);
   require(!arguments.memory,
           "--memory: {} has no trainer.json, which says how it is trained; write a configuration "
           "with uptrain.source and inspect the run's checkpoint",

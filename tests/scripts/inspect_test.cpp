@@ -60,6 +60,12 @@ TEST(Inspect, CheckpointAndRunFolder) {
               HasSubstr("--set: changes a file's keys"));
 }
 
+TEST(Inspect, ModelFolderOfAnotherProgram) {
+  const std::string folder = POLYHEAD_SOURCE_DIR "/tests/golden/gemma2";
+  EXPECT_THAT(inspect(folder), HasSubstr("attention: GQA+SWA"));
+  EXPECT_THAT(inspect(folder + " --memory"), HasSubstr("has no trainer.json"));
+}
+
 TEST(Inspect, WhatIsNotThere) {
   EXPECT_THAT(inspect("absent.yaml"), HasSubstr("absent.yaml: no such file"));
   const testing::TemporaryFolder empty;
