@@ -21,6 +21,7 @@ ModelSource open_plain_folder(const std::filesystem::path& folder) {
   source.folder = folder;
   source.model = std::move(read.config);
   source.layout = std::move(read.layout);
+  source.dropout = std::move(read.dropout);
   source.sequence_length =
       std::min(source.model.max_position_embeddings.value_or(kLongestDefault), kLongestDefault);
   return source;

@@ -22,6 +22,7 @@ struct ModelSource {
   std::int64_t sequence_length = 0;
   std::int64_t step = 0;              // that its training reached
   std::string tokenizer_fingerprint;  // empty: not known
+  std::string dropout;                // why it is not trained (HuggingFaceModel); empty: it is
   // Of a checkpoint: its trainer.json. Absent in another program's model folder, which has no
   // hashes that damage could be found by.
   std::optional<TrainerState> trainer;

@@ -60,8 +60,9 @@ RunStart prepare_run(TrainConfig config, bool resume, const Communicator& world)
         told_by_rank_0(world, [&] { return find_source(start.config.uptrain->source); });
   }
   if (start.config.uptrain && is_plain_model_folder(start.checkpoint)) {
-    start.config =
-        complete_uptraining(std::move(start.config), open_model_source(start.checkpoint).model);
+    const ModelSource source = open_model_source(start.checkpoint);
+    require(source.dropout.empty(), "uptrain.source: {}", source.dropout);
+    start.config = complete_uptraining(std::move(start.config), source.model);
     require_valid(start.config, world.size());
   } else if (start.config.uptrain) {
     const TrainerState state = read_trainer_state(start.checkpoint);

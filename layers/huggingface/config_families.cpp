@@ -10,8 +10,6 @@ namespace polyhead {
 namespace {
 
 constexpr std::int64_t kMostLayers = 4096;
-constexpr const char* kNoDropout =
-    "dropout is not computed in training and does nothing elsewhere; set it to 0.0";
 
 void read_tied(ConfigFields& fields, bool absent, ModelConfig& config) {
   config.tie_word_embeddings = fields.flag("tie_word_embeddings").value_or(absent);
@@ -36,7 +34,7 @@ void read_common(ConfigFields& fields, ModelConfig& config) {
   config.max_position_embeddings = fields.required_integer("max_position_embeddings");
   config.norm_epsilon = fields.number("rms_norm_eps").value_or(1e-6);
   read_initializer(fields, config);
-  fields.require_zero("attention_dropout", 0.0, kNoDropout);
+  fields.read_dropout("attention_dropout", 0.0);
 }
 
 void read_groups(ConfigFields& fields, ModelConfig& config) {
@@ -221,7 +219,7 @@ void read_gpt2(ConfigFields& fields, ModelConfig& config) {
   config.ffn_hidden_size =
       inner ? *inner : std::clamp<std::int64_t>(config.hidden_size, 0, INT32_MAX) * kFfnFactor;
   for (const char* key : {"resid_pdrop", "embd_pdrop", "attn_pdrop"}) {
-    fields.require_zero(key, kDefaultDropout, kNoDropout);
+    fields.read_dropout(key, kDefaultDropout);
   }
   fields.require_flag("scale_attn_weights", true, true,
                       "scores without 1 / sqrt(head dimension) are not this family's; set it to "

@@ -22,8 +22,13 @@ std::string ConfigFields::value_text(std::string_view key) const {
   return excerpt(found->dump(-1, ' ', false, nlohmann::json::error_handler_t::replace), kLongest);
 }
 
+std::string ConfigFields::refusal(std::string_view key, const std::string& reason) const {
+  return fmt::format("{}: {}{}: got {}; {}", source_, prefix_, excerpt(key), value_text(key),
+                     reason);
+}
+
 void ConfigFields::refuse(std::string_view key, const std::string& reason) {
-  fail("{}: {}{}: got {}; {}", source_, prefix_, excerpt(key), value_text(key), reason);
+  fail("{}", refusal(key, reason));
 }
 
 void ConfigFields::refuse_type(std::string_view key, std::string_view wanted) {
@@ -101,8 +106,9 @@ void ConfigFields::require_flag(std::string_view key, bool wanted, bool absent,
   if (flag(key).value_or(absent) != wanted) refuse(key, reason);
 }
 
-void ConfigFields::require_zero(std::string_view key, double absent, const std::string& reason) {
-  if (number(key).value_or(absent) != 0) refuse(key, reason);
+void ConfigFields::read_dropout(std::string_view key, double absent) {
+  if (number(key).value_or(absent) == 0 || !dropout_.empty()) return;
+  dropout_ = refusal(key, "dropout is not computed in training; set it to 0.0");
 }
 
 void ConfigFields::refuse_others(std::span<const std::string_view> harmless,

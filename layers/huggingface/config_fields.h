@@ -43,8 +43,10 @@ class ConfigFields {
   [[noreturn]] void refuse(std::string_view key, const std::string& reason);
   // ... unless the flag, where set, or its absence, has the value that Polyhead computes.
   void require_flag(std::string_view key, bool wanted, bool absent, const std::string& reason);
-  // ... unless the number, or what its absence stands for, is 0.
-  void require_zero(std::string_view key, double absent, const std::string& reason);
+  // A share of activations that the class drops in training, and in training alone.
+  void read_dropout(std::string_view key, double absent);
+  // Empty where none of them drops any; else which one does, in the words of refuse().
+  const std::string& dropout() const { return dropout_; }
   // Throws Error for the first key that was not asked for, is not listed as harmless, does not
   // begin with an underscore, and is set.
   void refuse_others(std::span<const std::string_view> harmless, const std::string& reason);
@@ -55,11 +57,13 @@ class ConfigFields {
   const nlohmann::json* find(std::string_view key);
   [[noreturn]] void refuse_type(std::string_view key, std::string_view wanted);
   std::string value_text(std::string_view key) const;
+  std::string refusal(std::string_view key, const std::string& reason) const;
 
   const nlohmann::json& object_;
   std::string source_;
   std::string prefix_;
   std::set<std::string, std::less<>> asked_;
+  std::string dropout_;
 };
 
 }  // namespace polyhead

@@ -64,6 +64,7 @@ HuggingFaceModel parse_huggingface_config(std::string_view text, const std::stri
   family.read(fields, model.config);
   if (model.config.is_latent()) stored_format(fields);
   refuse_unknown_keys(fields, family);
+  model.dropout = fields.dropout();
   require_buildable(model.config, source);
   ConfigFields again(json, source);
   model.layout =

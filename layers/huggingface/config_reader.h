@@ -8,7 +8,7 @@
 //     and of DeepSeek the settings of experts, once no layer has any.
 //   - It begins with an underscore: transformers' own notes.
 // Everything else is either read or refused by its name: a key that Polyhead does not know, a value
-// that asks for what it does not compute (experts, dropout, another rotation or activation, biases
+// that asks for what it does not compute (experts, another rotation or activation, biases
 // on some projections). A key that is absent stands for the default of the family's class, but the
 // model's sizes must be there.
 #pragma once
@@ -27,6 +27,9 @@ struct HuggingFaceModel {
   std::string model_type;
   ModelConfig config;   // knows its vocab_size; has passed model_rule_violations for one rank
   TensorLayout layout;  // of model.safetensors
+  // Which key asks for dropout, which does nothing but in training: why this model is not trained.
+  // Empty: none.
+  std::string dropout;
 };
 
 // Throws Error, naming `source`, the key, its value and the fix.

@@ -166,10 +166,6 @@ const std::vector<Refusal>& refusals() {
       {"ModelType", of_type("mamba"), "model_type: got \"mamba\"", "deepseek_v3"},
       {"Size", with(llama(), {{"hidden_size", nullptr}}), "hidden_size is missing", ""},
       {"Type", with(llama(), {{"hidden_size", "42"}}), "hidden_size: got \"42\"", "an integer"},
-      {"Dropout", with(llama(), {{"attention_dropout", 0.1}}), "attention_dropout: got 0.1",
-       "set it to 0.0"},
-      {"ResidualDropout", with(gpt2(), {{"resid_pdrop", 0.1}}), "resid_pdrop: got 0.1", "0.0"},
-      {"DefaultDropout", with(gpt2(), {{"embd_pdrop", nullptr}}), "embd_pdrop: got null", "0.0"},
       {"Activation", with(llama(), {{"hidden_act", "relu"}}), "hidden_act: got \"relu\"", "silu"},
       {"Gpt2Activation", with(gpt2(), {{"activation_function", "relu"}}), "activation_function",
        "gelu_new"},
@@ -235,8 +231,8 @@ std::string described(ModelConfig config) {
       enum_name(config.normalization), config.norm_epsilon, config.latent_norm_epsilon(),
       enum_name(config.norm_weight), config.post_norms, enum_name(config.activation),
       config.add_bias_linear, config.add_qkv_bias, config.tie_word_embeddings,
-      config.scale_embeddings, config.attention_softcap.value_or(0),
-      config.final_softcap.value_or(0));
+      config.scale_embeddings, config.normalizes_latents(), config.segments(),
+      config.attention_softcap.value_or(0), config.final_softcap.value_or(0));
   for (std::int64_t layer = 0; layer < config.num_layers; ++layer) {
     const LayerAttentionConfig attention = layer_attention_config(config, layer);
     add(attention.window, static_cast<float>(attention.softmax_scale));
@@ -247,6 +243,20 @@ std::string described(ModelConfig config) {
     for (const double frequency : rotary.inverse_frequencies) add(static_cast<float>(frequency));
   }
   return text;
+}
+
+// It does nothing but in training.
+TEST(ConfigReader, TellsWhichKeyAsksForDropout) {
+  const auto dropout = [](const Json& config) {
+    return parse_huggingface_config(config.dump(), "config.json").dropout;
+  };
+  EXPECT_EQ(dropout(llama()), "");
+  EXPECT_EQ(dropout(gpt2()), "");
+  EXPECT_EQ(dropout(with(llama(), {{"attention_dropout", 0.1}})),
+            "config.json: attention_dropout: got 0.1; dropout is not computed in training; set it "
+            "to 0.0");
+  EXPECT_THAT(dropout(with(gpt2(), {{"resid_pdrop", 0.1}})), HasSubstr("resid_pdrop: got 0.1"));
+  EXPECT_THAT(dropout(with(gpt2(), {{"embd_pdrop", nullptr}})), HasSubstr("embd_pdrop: got null"));
 }
 
 class WrittenModel : public ::testing::TestWithParam<testing::Variant> {};

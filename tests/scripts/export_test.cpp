@@ -11,6 +11,7 @@
 #include "framework/checkpoint/element_conversion.h"
 #include "layers/huggingface/config_json.h"
 #include "layers/huggingface/config_reader.h"
+#include "scripts/convert.h"
 #include "scripts/evaluation.h"
 #include "scripts/run_start.h"
 #include "tests/support/compare.h"
@@ -178,6 +179,42 @@ TEST(PlainModelFolder, IsWhereUptrainingCanStart) {
   original.initialize();
   EXPECT_TRUE(bitwise_equal(trainer.store().values(), original.store().values()));
   EXPECT_EQ(trainer.state().step, 0);
+
+  const fs::path description = source / "config.json";
+  auto json = nlohmann::json::parse(read_file(description));
+  json["attention_dropout"] = 0.1;
+  write_file(description, json.dump());
+  EXPECT_THAT(error_of([&] { prepare_run(config, false, *solo); }),
+              HasSubstr("attention_dropout: got 0.1; dropout is not computed in training"));
+}
+
+// The result is a model folder too, and the same as the conversion of the checkpoint.
+TEST(PlainModelFolder, IsConverted) {
+  TrainingRun run(testing::small_config());
+  run.run(1, 1, [](Trainer& trainer, const Communicator&) {
+    trainer.initialize();
+    trainer.save();
+  });
+  const fs::path plain = run.folder() / "plain";
+  export_model({.source = run.checkpoint(0), .destination = plain, .dtype = {}});
+  for (const std::string to : {"gqa", "mla"}) {
+    const auto convert_to = [&](const fs::path& source, const std::string& name) {
+      ConvertOptions options{.source = source, .to = to, .destination = run.folder() / name};
+      if (to == "gqa") options.groups = 2;
+      convert(options);
+      return open_model_source(options.destination);
+    };
+    const ModelSource of_checkpoint = convert_to(run.checkpoint(0), to + "_of_checkpoint");
+    const ModelSource of_plain = convert_to(plain, to + "_of_plain");
+    EXPECT_TRUE(of_checkpoint.trainer.has_value());
+    EXPECT_FALSE(of_plain.trainer.has_value());
+    EXPECT_EQ(read_file(of_plain.folder / "model.safetensors"),
+              read_file(of_checkpoint.folder / "model.safetensors"));
+    EXPECT_TRUE(fs::exists(of_plain.folder / "generation_config.json"));
+    EXPECT_TRUE(fs::exists(of_plain.folder / "conversion.json"));
+    EXPECT_EQ(nlohmann::json::parse(read_file(of_plain.folder / "config.json"))["model_type"],
+              to == "gqa" ? "llama" : "polyhead");
+  }
 }
 
 }  // namespace
