@@ -201,9 +201,9 @@ Heads as_heads(const HeadView& view) {
 
 Problem problem_of(const HeadView& q, const HeadView& k, const HeadView& v, const HeadView& out,
                    const Tensor& lse, std::int64_t batch, const AttentionSpec& spec) {
-  require(q.head_dim <= kMostDims && v.head_dim <= kMostDims,
-          "attention on CUDA takes head dimensions up to {}, not {} and {}", kMostDims, q.head_dim,
-          v.head_dim);
+  POLYHEAD_CHECK(q.head_dim <= kMostDims && v.head_dim <= kMostDims,
+                 "attention on CUDA: head dimensions {} and {} are over {}", q.head_dim, v.head_dim,
+                 kMostDims);
   Problem p{};
   p.q = as_heads(q);
   p.k = as_heads(k);

