@@ -49,9 +49,12 @@ ModelSource open_model_source(const std::filesystem::path& path) {
 }
 
 DType stored_dtype(const ModelSource& source) {
-  return ParameterReader({source.folder, "model"}, source.layout)
-      .info("model.embed_tokens.weight")
-      .dtype;
+  const std::vector<TensorInfo> tensors =
+      ParameterReader({source.folder, "model"}, source.layout).tensors();
+  require(!tensors.empty(), "{}: the model has no tensors", source.folder.string());
+  return std::ranges::max_element(tensors, {},
+                                  [](const TensorInfo& info) { return info.shape.numel(); })
+      ->dtype;
 }
 
 std::string content_hash(const ModelSource& source) {

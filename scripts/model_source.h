@@ -36,7 +36,7 @@ bool is_plain_model_folder(const std::filesystem::path& path);
 // there is none of these, and for a config.json that is refused. Not collective.
 ModelSource open_model_source(const std::filesystem::path& path);
 
-// The type that most of the weights are stored in: that of the embedding.
+// The type that most of the weights are stored in: that of the largest tensor.
 DType stored_dtype(const ModelSource& source);
 
 // Equal where two folders hold the same model: the hash of trainer.json, which holds those of all
