@@ -45,7 +45,10 @@ class OutputLoss {
   const Parameter& head() const { return tied_ ? *tied_ : *own_; }
   Parameter& head() { return tied_ ? *tied_ : *own_; }
   std::int64_t chunk_tokens(std::int64_t tokens) const;
+  Tensor capped_logits(const Tensor& h) const;  // (n, V / P padded)
   Chunk forward_chunk(const Tensor& h, const Tensor& targets) const;
+  // With the gradient times weight in place of the logits.
+  Chunk gradient_chunk(const Tensor& h, const Tensor& targets, double weight) const;
 
   const TensorParallel& parallel_;
   double softcap_;  // 0: none
