@@ -31,7 +31,7 @@ parts=0
 while [ "$code" -eq 3 ]; do
   parts=$((parts + 1))
   code=0
-  study --seconds $((parts < 3 ? 1 : 15)) --gpus 2 &> "$folder/output" || code=$?
+  study --seconds $((parts < 3 ? 2 : 15)) --gpus 2 &> "$folder/output" || code=$?
   [ "$code" -eq 0 ] || [ "$code" -eq 3 ] || failed "part $parts ended with $code"
   [ "$parts" -lt 100 ] || failed "100 parts were not enough"
   if [ "$code" -eq 3 ]; then

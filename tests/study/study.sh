@@ -69,7 +69,7 @@ changes=()       # of both configurations
 model_changes=() # of the parent's alone
 if [ "$smoke" = yes ]; then
   text=$folder/text
-  parent_steps=100
+  parent_steps=800
   head_dim=4
   calibration=(--calibration-tokens 2048)
   export OMP_NUM_THREADS=1
@@ -77,7 +77,7 @@ if [ "$smoke" = yes ]; then
     training.micro_batch_size=4 "data.train=[${text}_train]" "data.validation=[${text}_validation]"
     data.sequence_length=64 optimizer.learning_rate=3.0e-3 optimizer.warmup_steps=10)
   model_changes=(model.num_layers=2 model.hidden_size=64 model.ffn_hidden_size=96
-    training.eval_interval=50 training.eval_samples=8 checkpoint.save_interval=50)
+    training.eval_interval=400 training.eval_samples=8 checkpoint.save_interval=400)
   [ -e "${text}_validation.idx" ] ||
     "$here/pieces.sh" "$polyhead" "$text" 512 ./*.md configs/README.md > "$folder/logs/text.log"
 fi
