@@ -36,17 +36,15 @@ Tensor transposed(const Tensor& matrix) {
 enum class Direction { kPack, kUnpack };
 
 Tensor with_rows_moved(const PackedTensor& packed, const Tensor& tensor, Direction direction) {
-  if (packed.rows.empty()) return tensor;
-  POLYHEAD_CHECK(static_cast<std::int64_t>(packed.rows.size()) == tensor.shape()[0],
-                 "{}: an order of {} rows for {}", packed.name, packed.rows.size(),
-                 tensor.shape().to_string());
+  if (packed.rows.period == 0) return tensor;
   Tensor moved = Tensor::empty(tensor.shape(), tensor.dtype());
   const std::size_t row_bytes =
       static_cast<std::size_t>(tensor.numel() / tensor.shape()[0]) * size_of(tensor.dtype());
   const auto* from = static_cast<const std::byte*>(tensor.raw());
   auto* to = static_cast<std::byte*>(moved.raw());
-  for (std::size_t in_file = 0; in_file < packed.rows.size(); ++in_file) {
-    const auto in_stack = static_cast<std::size_t>(packed.rows[in_file]);
+  for (std::int64_t row = 0; row < tensor.shape()[0]; ++row) {
+    const auto in_file = static_cast<std::size_t>(row);
+    const auto in_stack = static_cast<std::size_t>(packed.rows.at(row));
     const bool packs = direction == Direction::kPack;
     std::memcpy(to + (packs ? in_file : in_stack) * row_bytes,
                 from + (packs ? in_stack : in_file) * row_bytes, row_bytes);

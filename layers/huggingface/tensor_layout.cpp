@@ -14,21 +14,11 @@ namespace {
 
 constexpr const char* kEmbedding = "model.embed_tokens.weight";
 
-// File row i of one head of adjacent pairs, whose first `plain` rows do not rotate.
-std::int64_t half_split_row(std::int64_t i, std::int64_t plain, std::int64_t rotary) {
-  if (i < plain) return i;
-  const std::int64_t feature = i - plain;
-  return plain + feature / 2 + (feature % 2 == 0 ? 0 : rotary / 2);
-}
-
+// Of each head the rotated rows, behind `plain` ones.
 PackedTensor interleaved(const std::string& name, std::int64_t heads, std::int64_t plain,
                          std::int64_t rotary) {
   const std::int64_t width = plain + rotary;
-  PackedTensor tensor{.name = name, .parts = {{name, heads * width}}, .rows = {}};
-  for (std::int64_t row = 0; row < heads * width; ++row) {
-    tensor.rows.push_back(row - row % width + half_split_row(row % width, plain, rotary));
-  }
-  return tensor;
+  return {.name = name, .parts = {{name, heads * width}}, .rows = {width, rotary}};
 }
 
 void add_interleaved_latents(const ModelConfig& config, TensorLayout& layout) {

@@ -23,7 +23,7 @@ using testing::TemporaryFolder;
 
 const std::string kAttention = "model.layers.0.self_attn.";
 
-// Keys then queries packed and transposed, the output's rows turned round, everything under a
+// Keys then queries packed and transposed, the output's last rows in pairs, everything under a
 // prefix that may be left out.
 TensorLayout toy_layout() {
   TensorLayout layout;
@@ -33,9 +33,9 @@ TensorLayout toy_layout() {
                                {kAttention + "q_proj.weight", ShardedToy::kQueries}},
                      .rows = {},
                      .transposed = true},
-                    {.name = "other.turned",
+                    {.name = "other.paired",
                      .parts = {{kAttention + "o_proj.weight", ShardedToy::kHidden}},
-                     .rows = {5, 4, 3, 2, 1, 0},
+                     .rows = {6, 4},
                      .transposed = false}};
   return layout;
 }
@@ -99,7 +99,11 @@ TEST(TensorLayout, FilesHoldWhatItSays) {
   EXPECT_EQ(at(packed, 5, 3), at(keys, 3, 5));
   EXPECT_EQ(at(packed, 5, 4), at(queries, 0, 5));
   EXPECT_EQ(at(packed, 2, 11), at(queries, 7, 2));
-  EXPECT_EQ(at(file.read("other.turned"), 0, 2), at(value_of("o_proj.weight"), 5, 2));
+  const Tensor paired = file.read("other.paired"), output = value_of("o_proj.weight");
+  constexpr std::int64_t kOrder[] = {0, 1, 2, 4, 3, 5};
+  for (std::int64_t row = 0; row < 6; ++row) {
+    EXPECT_EQ(at(paired, row, 2), at(output, kOrder[row], 2));
+  }
   EXPECT_FALSE(file.contains(kAttention + "q_proj.weight"));
   EXPECT_TRUE(file.contains(kAttention + "k_proj.bias")) << "what is not packed keeps its name";
 }
@@ -156,7 +160,7 @@ TEST(TensorLayout, OtherNamesBuffersAndCopies) {
               HasSubstr("head differs from model.embed_tokens.weight"));
   layout.tensors[1].parts[0].rows = 7;
   EXPECT_THAT(load_error("", "", {}),
-              HasSubstr("other.turned has shape (6, 8), this model needs 7 entries"));
+              HasSubstr("other.paired has shape (6, 8), this model needs 7 entries"));
 }
 
 }  // namespace
