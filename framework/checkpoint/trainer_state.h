@@ -43,7 +43,7 @@ struct TrainerState {
   std::string tokenizer_fingerprint;
   Environment environment;
   std::optional<Parent> parent;
-  std::string teacher;  // hash of the model it distils from; empty: none
+  std::string teacher;            // hash of the model it distils from; empty: none
   std::vector<FileRecord> files;  // all others of the folder
 };
 
