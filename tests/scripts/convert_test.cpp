@@ -45,12 +45,15 @@ TrainConfig small_config() {
 
 class Convert : public ::testing::Test {
  protected:
-  // Saves the attention of one layer at step 7 of RUN.
+  // Saves the attention of every layer at step 7 of RUN.
   void save(const TrainConfig& config) {
     std::vector<Parameter> parameters;
-    for (const char* projection : {"q_proj", "k_proj", "v_proj", "o_proj"}) {
-      const std::string name = fmt::format("model.layers.0.self_attn.{}.weight", projection);
-      parameters.push_back(replicated_parameter(name, {24, 24}, 0, {}));
+    for (std::int64_t layer = 0; layer < config.model.num_layers; ++layer) {
+      for (const char* projection : {"q_proj", "k_proj", "v_proj", "o_proj"}) {
+        const std::string name =
+            fmt::format("model.layers.{}.self_attn.{}.weight", layer, projection);
+        parameters.push_back(replicated_parameter(name, {24, 24}, 0, {}));
+      }
     }
     std::vector<Parameter*> pointers;
     for (Parameter& parameter : parameters) pointers.push_back(&parameter);
@@ -168,7 +171,7 @@ TEST_F(Convert, ReportsEveryLayer) {
             "no error");
   const nlohmann::json report = nlohmann::json::parse(read_file(out / "conversion.json"));
   EXPECT_EQ(report["method"], "GQA with 4 groups, medoid");
-  ASSERT_EQ(report["layers"].size(), 1U);
+  ASSERT_EQ(report["layers"].size(), 2U);
   // Random heads are next to orthogonal: of three the medoid is right, the others are wrong by
   // sqrt(2), so the whole by sqrt(4 / 3).
   EXPECT_NEAR(report["layers"][0]["keys"]["relative_error"], std::sqrt(4.0 / 3), 0.15);

@@ -213,7 +213,7 @@ TEST(PlainModelFolder, IsConverted) {
     EXPECT_TRUE(fs::exists(of_plain.folder / "generation_config.json"));
     EXPECT_TRUE(fs::exists(of_plain.folder / "conversion.json"));
     EXPECT_EQ(nlohmann::json::parse(read_file(of_plain.folder / "config.json"))["model_type"],
-              to == "gqa" ? "llama" : "polyhead");
+              huggingface_model_type(of_checkpoint.model));
   }
 }
 
