@@ -102,7 +102,8 @@ TrainConfig load_train_config(const std::filesystem::path& path,
                               const std::vector<std::string>& overrides,
                               std::optional<int> world_size);
 
-// Reads back what to_yaml wrote, such as a checkpoint's: every key must be there.
+// Reads back what to_yaml wrote, such as a checkpoint's: every key must be there but those that may
+// be null, which an earlier version may not have known.
 TrainConfig parse_resolved_config(const std::string& yaml, const std::string& source);
 
 // Every key, with its value, or null where the model has no use for it.

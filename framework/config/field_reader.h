@@ -18,7 +18,9 @@ namespace polyhead {
 
 enum class ReadMode {
   kUserFile,  // keys that are absent keep their defaults; aliases are accepted
-  kResolved,  // as written by write_fields: every key present, no aliases
+  // As written by write_fields, by this version or an earlier one, which lacks the keys that came
+  // later: those that may be null. Every other key is present; no aliases.
+  kResolved,
 };
 
 // What is common to the sections of one file.
@@ -45,7 +47,7 @@ class FieldReader {
         read_section(entry != nullptr ? entry->value : absent, key, value);
       }
     } else if (entry == nullptr) {
-      report_absent(key, options);
+      if (!IsOptional<T>::value || options.required) report_absent(key, options);
     } else {
       read_entry(*entry, key, value);
     }

@@ -102,6 +102,8 @@ TEST_F(TrainConfigTest, ResolvedTextMustBeComplete) {
   };
   EXPECT_THAT(problem_of_resolved("  seed: 1234\n", ""),
               AllOf(HasSubstr("trainer.json"), HasSubstr("training.seed: missing")));
+  // An earlier version did not know it.
+  EXPECT_EQ(problem_of_resolved("  rotary_segments: null\n", ""), "no error");
   EXPECT_THAT(
       problem_of_resolved("learning_rate: 0.001", "lr: 0.001"),
       AllOf(HasSubstr("optimizer.learning_rate: missing"), HasSubstr("optimizer.lr: unknown key")));
