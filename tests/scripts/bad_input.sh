@@ -1,21 +1,8 @@
 #!/usr/bin/env bash
 # What a user gets wrong is told once, with its name and the fix, ends all ranks, and leaves what was
 # on disk as it was: bad_input.sh POLYHEAD LAUNCH
-set -euo pipefail
-
-polyhead=$(realpath "$1")
-launch=$(realpath "$2")
-export OMP_NUM_THREADS=1
-
-folder=$(mktemp -d)
-trap 'rm -rf "$folder"' EXIT
-cd "$folder"
-
-failed() {
-  echo "FAILED: $*" >&2
-  cat stdout stderr >&2
-  exit 1
-}
+# shellcheck source=tests/scripts/command_test.sh
+source "$(dirname "$0")/command_test.sh"
 
 for ((i = 0; i < 500; i++)); do
   printf 'the %d. sentence follows the %d. one, as day follows night; ' $((i * 7 % 311)) $((i % 97))

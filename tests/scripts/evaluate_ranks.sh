@@ -1,20 +1,7 @@
 #!/usr/bin/env bash
 # Perplexities must not depend on how many ranks share the work: evaluate_ranks.sh POLYHEAD LAUNCH
-set -euo pipefail
-
-polyhead=$(realpath "$1")
-launch=$(realpath "$2")
-export OMP_NUM_THREADS=1
-
-folder=$(mktemp -d)
-trap 'rm -rf "$folder"' EXIT
-cd "$folder"
-
-failed() {
-  echo "FAILED: $*" >&2
-  cat stdout stderr >&2
-  exit 1
-}
+# shellcheck source=tests/scripts/command_test.sh
+source "$(dirname "$0")/command_test.sh"
 
 # Texts of unequal lengths, so that windows fill more batches than there are ranks.
 mkdir texts

@@ -1,21 +1,8 @@
 #!/usr/bin/env bash
 # A text must not depend on how many ranks write it, stdout must hold nothing else, and what a user
 # gets wrong must end all ranks with one message: generate_ranks.sh POLYHEAD LAUNCH
-set -euo pipefail
-
-polyhead=$(realpath "$1")
-launch=$(realpath "$2")
-export OMP_NUM_THREADS=1
-
-folder=$(mktemp -d)
-trap 'rm -rf "$folder"' EXIT
-cd "$folder"
-
-failed() {
-  echo "FAILED: $*" >&2
-  cat stdout stderr >&2
-  exit 1
-}
+# shellcheck source=tests/scripts/command_test.sh
+source "$(dirname "$0")/command_test.sh"
 
 for ((i = 0; i < 40; i++)); do printf 'caf\303\251 \342\202\254 5\n---\n'; done > text.txt
 "$polyhead" tokenize text.txt --output text --tokenizer bytes --document-separator=--- > /dev/null
