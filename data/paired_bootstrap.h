@@ -21,8 +21,8 @@ struct Interval {
 
 struct PairedDifference {
   double mean = 0;  // sum of differences / sum of lengths, of the units as they are
-  double win_rate =
-      0;  // share of units to which the second model gives more probability; ties half
+  // Share of units to which the second model gives more probability; ties half.
+  double win_rate = 0;
   std::optional<Interval> interval;  // 95 %; empty below two units
 };
 

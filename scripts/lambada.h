@@ -4,8 +4,7 @@
 // space, with that space; its tokens are those by which the tokens of the whole text go on behind
 // the tokens of what precedes it. A passage longer than the context loses its beginning.
 //   accuracy    the share of passages of which each of these tokens is the likeliest (a tie
-//   counts),
-//               given the true ones before it
+//               counts), given the true ones before it
 //   perplexity  exp(-mean over passages of log p(last word)): per word, however many tokens it has
 // Megatron-LM's strict accuracy is the same but for white space at the ends of the text.
 #pragma once

@@ -3,9 +3,8 @@
 // Tensors are written where the class looks for them (tensor_layout.h), so a class either computes
 // exactly this model or must not be named at all:
 //   llama        RoPE, RMSNorm, SwiGLU; biases on all linear layers or on none
-//   mistral      the same without biases, with a window on all layers; also where the hidden size
-//   is
-//                no multiple of the heads, which the class of Llama refuses
+//   mistral      the same without biases, with a window on all layers; also where the hidden
+//                size is no multiple of the heads, which the class of Llama refuses
 //   ministral    the same with a window on some layers (transformers 4.57 and later)
 //   qwen2        the same with biases on q, k and v, or with norms on q and k (qwen3), and a window
 //                on all layers, none or some: the last ones, or any (layer_types, transformers 4.53
