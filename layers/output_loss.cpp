@@ -30,19 +30,42 @@ std::int64_t OutputLoss::chunk_tokens(std::int64_t tokens) const {
   return output_chunk_tokens(tokens, weight.rows(), weight.dtype(), weight.device());
 }
 
+Tensor OutputLoss::capped_logits(const Tensor& h) const {
+  const Tensor& weight = head().value;
+  Tensor logits = Tensor::empty_like(h, {h.rows(), weight.rows()});
+  ops::matmul_weight(h, weight, logits);
+  if (softcap_ > 0) ops::softcap_forward(softcap_, logits);
+  return logits;
+}
+
 OutputLoss::Chunk OutputLoss::forward_chunk(const Tensor& h, const Tensor& targets) const {
   const Parameter& weight = head();
   const std::int64_t tokens = h.rows(), valid = weight.shard_end - weight.shard_begin;
-  Chunk chunk{Tensor::empty_like(h, {tokens, weight.value.rows()}),
-              Tensor::empty_accumulator(h, {tokens}), Tensor::empty_accumulator(h, {tokens}),
+  Chunk chunk{capped_logits(h), Tensor::empty_accumulator(h, {tokens}),
+              Tensor::empty_accumulator(h, {tokens}),
               Tensor::empty_accumulator(h, {parallel_.size(), tokens, 3})};
-  ops::matmul_weight(h, weight.value, chunk.logits);
-  if (softcap_ > 0) ops::softcap_forward(softcap_, chunk.logits);
   Tensor statistics = Tensor::empty_accumulator(h, {tokens, 3});
   ops::cross_entropy_statistics(chunk.logits, targets, weight.shard_begin, valid, statistics);
   Tensor gathered = chunk.statistics.reshaped({parallel_.size() * tokens, 3});
   parallel_.communicator().all_gather(statistics, gathered);
   ops::cross_entropy_combine(chunk.statistics, targets, chunk.losses, chunk.lse);
+  return chunk;
+}
+
+OutputLoss::Chunk OutputLoss::gradient_chunk(const Tensor& h, const Tensor& targets,
+                                             double weight) const {
+  const std::int64_t first_id = head().shard_begin, valid = head().shard_end - first_id;
+  if (parallel_.size() == 1 && softcap_ == 0) {
+    Chunk chunk{capped_logits(h), Tensor::empty_accumulator(h, {h.rows()}),
+                Tensor::empty_accumulator(h, {h.rows()}), Tensor()};
+    ops::cross_entropy_loss_and_gradient(targets, valid, weight, chunk.logits, chunk.losses,
+                                         chunk.lse);
+    return chunk;
+  }
+  Chunk chunk = forward_chunk(h, targets);
+  const Tensor capped = softcap_ > 0 ? chunk.logits.clone() : Tensor();
+  ops::cross_entropy_backward(targets, chunk.lse, first_id, valid, weight, chunk.logits);
+  if (softcap_ > 0) ops::softcap_backward(capped, softcap_, chunk.logits);
   return chunk;
 }
 
@@ -53,20 +76,14 @@ void OutputLoss::loss_and_gradient(const Tensor& h, const Tensor& targets, doubl
   Tensor all_dh = Tensor::empty_like(all_h);
   Crossing leaving;
   Parameter& parameter = head();
-  const std::int64_t valid = parameter.shard_end - parameter.shard_begin;
   const std::int64_t tokens = chunk_tokens(all_h.rows());
   for (std::int64_t begin = 0; begin < all_h.rows(); begin += tokens) {
     const std::int64_t end = std::min(all_h.rows(), begin + tokens);
     const Tensor chunk_h = all_h.row_slice(begin, end);
     const Tensor chunk_targets = targets.row_slice(begin, end);
-    Chunk chunk = forward_chunk(chunk_h, chunk_targets);
+    Chunk chunk = gradient_chunk(chunk_h, chunk_targets, weight);
     ops::add_sum(weight, chunk.losses, loss);
-
-    const Tensor capped = softcap_ > 0 ? chunk.logits.clone() : Tensor();
-    Tensor& dlogits = chunk.logits;
-    ops::cross_entropy_backward(chunk_targets, chunk.lse, parameter.shard_begin, valid, weight,
-                                dlogits);
-    if (softcap_ > 0) ops::softcap_backward(capped, softcap_, dlogits);
+    const Tensor& dlogits = chunk.logits;
     Tensor chunk_dh = all_dh.row_slice(begin, end);
     ops::matmul(dlogits, kNo, parameter.value, kNo, ops::Accumulate::kNo, chunk_dh);
     if (end == all_h.rows()) leaving = parallel_.start_leaving(std::move(all_dh));

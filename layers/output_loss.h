@@ -63,13 +63,15 @@ class OutputLoss {
     Tensor logits;      // (n, V / P padded), soft-capped
     Tensor lse;         // (n)
     Tensor losses;      // (n)
-    Tensor statistics;  // (P, n, 3), of all ranks
+    Tensor statistics;  // (P, n, 3), of all ranks; gradient_chunk: may be empty
   };
   const Parameter& head() const { return tied_ ? *tied_ : *own_; }
   Parameter& head() { return tied_ ? *tied_ : *own_; }
   std::int64_t chunk_tokens(std::int64_t tokens) const;
-  Chunk forward_chunk(const Tensor& h, const Tensor& targets) const;
   Tensor capped_logits(const Tensor& h) const;  // (n, V / P padded)
+  Chunk forward_chunk(const Tensor& h, const Tensor& targets) const;
+  // With the gradient times weight in place of the logits.
+  Chunk gradient_chunk(const Tensor& h, const Tensor& targets, double weight) const;
 
   const TensorParallel& parallel_;
   double softcap_;  // 0: none

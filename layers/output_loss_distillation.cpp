@@ -9,14 +9,6 @@
 
 namespace polyhead {
 
-Tensor OutputLoss::capped_logits(const Tensor& h) const {
-  const Tensor& weight = head().value;
-  Tensor logits = Tensor::empty_like(h, {h.rows(), weight.rows()});
-  ops::matmul_weight(h, weight, logits);
-  if (softcap_ > 0) ops::softcap_forward(softcap_, logits);
-  return logits;
-}
-
 void OutputLoss::loss_and_gradient(const Tensor& h, const Teacher& teacher, const Tensor& targets,
                                    double weight, Tensor& losses, Tensor& dh) {
   using enum ops::Transpose;

@@ -39,6 +39,7 @@ Context::Context() {
   POLYHEAD_CUDA(cudaGetDeviceProperties(&properties, device));
   name_ = properties.name;
   multiprocessors_ = properties.multiProcessorCount;
+  shared_bytes_of_block_ = properties.sharedMemPerBlockOptin;
   compute_capability_ = 10 * properties.major + properties.minor;
   require(compute_capability_ >= 80,
           "device {} ({}) has compute capability {}.{}; the kernels need 8.0 or later", device,

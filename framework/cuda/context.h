@@ -40,7 +40,8 @@ class Context {
   void join_communication(cudaEvent_t mark);
 
   int multiprocessors() const { return multiprocessors_; }
-  int compute_capability() const { return compute_capability_; }  // 90 for Hopper
+  std::size_t shared_bytes_of_block() const { return shared_bytes_of_block_; }  // at most
+  int compute_capability() const { return compute_capability_; }                // 90 for Hopper
   const std::string& name() const { return name_; }
 
   // The host waits for all work on stream(). If that waits for other ranks in vain, the job ends
@@ -57,6 +58,7 @@ class Context {
   cublasLtHandle_t blas_ = nullptr;
   void* workspace_ = nullptr;
   int multiprocessors_ = 0;
+  std::size_t shared_bytes_of_block_ = 0;
   int compute_capability_ = 0;
   std::string name_;
 };

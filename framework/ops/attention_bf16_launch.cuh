@@ -30,12 +30,7 @@ void launch(const char* name, void (*kernel)(Parameters...), std::int64_t blocks
 // How many stages of copies fit the device's shared memory: two, or on smaller devices one.
 template <class Shape>
 int stages_of(const char* name) {
-  static const int limit = [] {
-    int device = 0, bytes = 0;
-    POLYHEAD_CUDA(cudaGetDevice(&device));
-    POLYHEAD_CUDA(cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device));
-    return bytes;
-  }();
+  const auto limit = static_cast<int>(cuda::Context::instance().shared_bytes_of_block());
   require(Shape::shared_bytes(1) <= limit,
           "{} with these head dimensions needs {} bytes of shared memory, the device {} has {}",
           name, Shape::shared_bytes(1), cuda::Context::instance().name(), limit);

@@ -74,4 +74,20 @@ void cross_entropy_backward(const Tensor& targets, const Tensor& lse, std::int64
   });
 }
 
+void cross_entropy_loss_and_gradient(const Tensor& targets, std::int64_t valid_columns,
+                                     double weight, Tensor& logits, Tensor& losses, Tensor& lse) {
+  check_logits(logits, targets, valid_columns);
+  check_accumulated("cross_entropy: losses", losses, 1, logits.rows(), logits);
+  check_accumulated("cross_entropy: lse", lse, 1, logits.rows(), logits);
+  const bool done = dispatch(logits.device(), [&]<Device D>() {
+    return kernel::CrossEntropy<D>::loss_and_gradient(targets, valid_columns, weight, logits,
+                                                      losses, lse);
+  });
+  if (done) return;
+  Tensor statistics = Tensor::empty_accumulator(logits, {logits.rows(), 3});
+  cross_entropy_statistics(logits, targets, 0, valid_columns, statistics);
+  cross_entropy_combine(statistics.reshaped({1, logits.rows(), 3}), targets, losses, lse);
+  cross_entropy_backward(targets, lse, 0, valid_columns, weight, logits);
+}
+
 }  // namespace polyhead::ops

@@ -121,4 +121,10 @@ void CrossEntropy<Device::kCpu>::backward(const Tensor& targets, const Tensor& l
   });
 }
 
+template <>
+bool CrossEntropy<Device::kCpu>::loss_and_gradient(const Tensor&, std::int64_t, double, Tensor&,
+                                                   Tensor&, Tensor&) {
+  return false;
+}
+
 }  // namespace polyhead::ops::kernel

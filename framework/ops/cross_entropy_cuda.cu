@@ -12,6 +12,7 @@ using cuda::Pack;
 
 constexpr int kThreads = 512;  // of a block, which has one row
 constexpr int kBatch = 4;      // packs that a thread loads at once
+constexpr std::size_t kScratchBytes = kThreads / cuda::kWarpSize * sizeof(float);  // of sums
 
 // A row of any address and width: packs at 16-byte borders, and the few elements around them.
 template <class T>
@@ -73,7 +74,7 @@ class Softmax {
 
   // Of all threads of the block.
   __device__ __forceinline__ float2 reduce() const {
-    __shared__ float scratch[kThreads / cuda::kWarpSize];
+    __shared__ float scratch[kScratchBytes / sizeof(float)];
     const auto larger = [](float a, float b) { return fmaxf(a, b); };
     const float maximum = cuda::block_reduce(maximum_, larger, -kInfinity, scratch);
     const float part = maximum_ == maximum ? sum_ : sum_ * cuda::exponential<T>(maximum_ - maximum);
@@ -172,6 +173,67 @@ __global__ void __launch_bounds__(kThreads)
           });
 }
 
+// The row waits in shared memory between its softmax and its gradient.
+template <class T>
+__global__ void __launch_bounds__(kThreads)
+    loss_and_gradient_kernel(const std::int32_t* targets, int valid_columns, float weight,
+                             T* logits, std::int64_t stride, int columns, float* losses,
+                             float* lse) {
+  extern __shared__ uint4 memory[];
+  const std::int64_t token = blockIdx.x;
+  T* const row = logits + token * stride;
+  // As far from a 16-byte border as the row, so that both have the same packs.
+  T* const copy = reinterpret_cast<T*>(reinterpret_cast<unsigned char*>(memory) +
+                                       reinterpret_cast<std::uintptr_t>(row) % cuda::kPackBytes);
+  const std::int32_t target = targets[token];
+  const bool ignored = target < 0, has_target = !ignored && target < valid_columns;
+  float target_logit = 0;
+  if (threadIdx.x == 0 && has_target) target_logit = cuda::to_float(row[target]);
+
+  Softmax<T> softmax;
+  Row<T>(row, valid_columns)
+      .for_each(
+          [&](int column, const Pack<T>& pack) {
+            cuda::store_pack(pack, copy + column);
+            float values[Pack<T>::kSize];
+#pragma unroll
+            for (int i = 0; i < Pack<T>::kSize; ++i) values[i] = pack[i];
+            softmax.add(values);
+          },
+          [&](int column) {
+            copy[column] = row[column];
+            const float value[1] = {cuda::to_float(row[column])};
+            softmax.add(value);
+          });
+  const auto [maximum, sum] = softmax.reduce();
+  const float log_sum = logf(sum), log_denominator = maximum + log_sum;
+
+  const auto probability = [&](float logit) {
+    return cuda::exponential<T>(logit - log_denominator) * weight;
+  };
+  Row<T>(copy, valid_columns)
+      .for_each(
+          [&](int column, const Pack<T>& pack) {
+            Pack<T> result;
+            result.assign([&](int i) { return probability(pack[i]); });
+            if (ignored) result.assign([](int) { return 0.0f; });
+            cuda::store_pack(result, row + column);
+          },
+          [&](int column) {
+            const float result = ignored ? 0.0f : probability(cuda::to_float(copy[column]));
+            row[column] = cuda::from_float<T>(result);
+          });
+  for (int column = valid_columns + static_cast<int>(threadIdx.x); column < columns;
+       column += kThreads) {
+    row[column] = cuda::from_float<T>(0.0f);
+  }
+  __syncthreads();  // the target's column has been written as any other
+  if (threadIdx.x > 0) return;
+  if (has_target) row[target] = cuda::from_float<T>(probability(target_logit) - weight);
+  lse[token] = log_denominator;
+  losses[token] = ignored ? 0.0f : (maximum - target_logit) + log_sum;
+}
+
 }  // namespace
 
 template <>
@@ -213,6 +275,28 @@ void CrossEntropy<Device::kCuda>::backward(const Tensor& targets, const Tensor& 
             static_cast<int>(valid_columns), static_cast<float>(weight), logits.data<T>(),
             logits.row_stride(), static_cast<int>(logits.cols()));
     cuda::check_launch("cross_entropy_backward");
+  });
+}
+
+template <>
+bool CrossEntropy<Device::kCuda>::loss_and_gradient(const Tensor& targets,
+                                                    std::int64_t valid_columns, double weight,
+                                                    Tensor& logits, Tensor& losses, Tensor& lse) {
+  if (logits.rows() == 0) return true;
+  return cuda::dispatch_float(logits.dtype(), [&]<class T>() {
+    const auto& context = cuda::Context::instance();
+    const auto bytes = static_cast<std::size_t>(valid_columns) * sizeof(T) + cuda::kPackBytes;
+    if (bytes + kScratchBytes > context.shared_bytes_of_block()) return false;
+    POLYHEAD_CUDA(cudaFuncSetAttribute(loss_and_gradient_kernel<T>,
+                                       cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                       static_cast<int>(bytes)));
+    loss_and_gradient_kernel<T>
+        <<<static_cast<unsigned>(logits.rows()), kThreads, bytes, context.stream()>>>(
+            targets.data<std::int32_t>(), static_cast<int>(valid_columns),
+            static_cast<float>(weight), logits.data<T>(), logits.row_stride(),
+            static_cast<int>(logits.cols()), losses.data<float>(), lse.data<float>());
+    cuda::check_launch("cross_entropy_loss_and_gradient");
+    return true;
   });
 }
 

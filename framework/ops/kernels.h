@@ -85,6 +85,9 @@ struct CrossEntropy {
   static void combine(const Tensor& gathered, const Tensor& targets, Tensor& losses, Tensor& lse);
   static void backward(const Tensor& targets, const Tensor& lse, std::int64_t first_id,
                        std::int64_t valid_columns, double weight, Tensor& logits);
+  // False, with nothing written, where the device has no single pass for rows of this width.
+  static bool loss_and_gradient(const Tensor& targets, std::int64_t valid_columns, double weight,
+                                Tensor& logits, Tensor& losses, Tensor& lse);
 };
 
 template <Device D>

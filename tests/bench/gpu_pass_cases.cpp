@@ -125,6 +125,13 @@ void time_cross_entropy(GpuBench& bench, std::int64_t tokens, std::int64_t vocab
       ops::cross_entropy_backward(targets, lse, 0, vocabulary, 1.0, logits);
     };
   });
+  time("loss and gradient", 2, [&]() -> Work {
+    Tensor logits = random({tokens, vocabulary});
+    Tensor losses = empty({tokens}, DType::kF32), lse = empty({tokens}, DType::kF32);
+    return [=]() mutable {
+      ops::cross_entropy_loss_and_gradient(targets, vocabulary, 1.0, logits, losses, lse);
+    };
+  });
 }
 
 void time_adamw(GpuBench& bench, std::int64_t parameters) {

@@ -84,6 +84,27 @@ Result over_shards(const Tensor& logits, const Tensor& targets, DType dtype, std
   return result;
 }
 
+// The same over one shard, at once.
+Result at_once(const Tensor& logits, const Tensor& targets, DType dtype, std::int64_t padding,
+               Placement placement) {
+  const std::int64_t tokens = logits.rows(), vocabulary = logits.cols();
+  Tensor padded = testing::poisoned({tokens, vocabulary + padding}, DType::kF64);
+  Tensor columns = padded.column_slice(0, vocabulary);
+  columns.copy_from(logits);
+  Operand all(padded, dtype, placement);
+  Tensor losses = testing::poisoned({tokens}, DType::kF32).to(Device::kCuda);
+  Tensor lse = losses.clone();
+  cross_entropy_loss_and_gradient(targets, vocabulary, kWeight, all.device, losses, lse);
+  const Tensor gradient = to_host(all.device);
+  for (std::int64_t row = 0; row < tokens; ++row) {
+    for (std::int64_t col = vocabulary; col < gradient.cols(); ++col) {
+      EXPECT_EQ(at(gradient, row, col), 0) << row << ", " << col;
+    }
+  }
+  all.expect_surroundings_intact();
+  return {to_host(losses), to_host(lse), gradient.column_slice(0, vocabulary)};
+}
+
 struct Case {
   std::int64_t tokens, vocabulary, shards, padding;
   Placement placement;
@@ -112,6 +133,34 @@ TEST(CrossEntropyCuda, EqualsTheCpuOverAnyShards) {
       EXPECT_LE(testing::relative_error(got.gradient, want.gradient),
                 testing::rounding(dtype) + 4e-6);
       const Result again = compute(Device::kCuda);
+      EXPECT_TRUE(bitwise_equal(again.losses, got.losses));
+      EXPECT_TRUE(bitwise_equal(again.lse, got.lse));
+      EXPECT_TRUE(bitwise_equal(again.gradient, got.gradient));
+    }
+  }
+}
+
+TEST(CrossEntropyCuda, LossAndGradientAtOnceEqualTheCpu) {
+  for (const DType dtype : kDTypes) {
+    for (const Case& c :
+         {Case{11, 5, 1, 0, testing::kUnaligned},  // fewer columns than threads
+          Case{11, 257, 1, 3, testing::kUnaligned}, Case{300, 4096, 1, 64, testing::kAligned},
+          Case{9, 50257, 1, 0, testing::kAlone},  // rows at any address
+          Case{9, 50257, 1, 47, testing::kUnaligned}, Case{150, 50304, 1, 0, testing::kAlone},
+          Case{2, 262144, 1, 0, testing::kAlone}}) {  // wider than shared memory
+      SCOPED_TRACE(fmt::format("{}: {} x {}, {} more, behind {} columns", name_of(dtype), c.tokens,
+                               c.vocabulary, c.padding, c.placement.before));
+      const Tensor targets = some_targets(c.tokens, c.vocabulary);
+      const Tensor logits = testing::random_tensor({c.tokens, c.vocabulary}, DType::kF64, "l", 4.0);
+      const Result want = over_shards(logits, targets, dtype, 1, c.padding, c.placement);
+      const auto compute = [&] {
+        return at_once(logits, targets.to(Device::kCuda), dtype, c.padding, c.placement);
+      };
+      const Result got = compute(), again = compute();
+      EXPECT_LE(testing::relative_error(got.losses, want.losses), 2e-6);
+      EXPECT_LE(testing::relative_error(got.lse, want.lse), 2e-6);
+      EXPECT_LE(testing::relative_error(got.gradient, want.gradient),
+                testing::rounding(dtype) + 4e-6);
       EXPECT_TRUE(bitwise_equal(again.losses, got.losses));
       EXPECT_TRUE(bitwise_equal(again.lse, got.lse));
       EXPECT_TRUE(bitwise_equal(again.gradient, got.gradient));
@@ -153,6 +202,9 @@ TEST(CrossEntropyCuda, NonFiniteLogitsAreNotHidden) {
         logits.data<double>()[column] = bad;
         const Result result = on_device(logits, 100, dtype, 2);
         ASSERT_FALSE(std::isfinite(at(result.losses, 0, 0))) << bad << " in column " << column;
+        const Result once = at_once(logits, testing::int_tensor({100}).to(Device::kCuda), dtype, 0,
+                                    testing::kAlone);
+        ASSERT_FALSE(std::isfinite(at(once.losses, 0, 0))) << bad << " in column " << column;
       }
     }
     const Tensor masked = testing::filled({1, 40}, DType::kF64, -infinity);
@@ -184,6 +236,19 @@ TEST(CrossEntropyCuda, NothingToDo) {
   cross_entropy_statistics(logits, targets, 0, 8, statistics);
   cross_entropy_combine(statistics.reshaped({1, 0, 3}), targets, losses, lse);
   cross_entropy_backward(targets, lse, 0, 8, 1.0, logits);
+  cross_entropy_loss_and_gradient(targets, 8, 1.0, logits, losses, lse);
+}
+
+// A logit that is not a number leaves no trace in the gradient of an ignored token.
+TEST(CrossEntropyCuda, AnIgnoredTokenHasNoGradientAtOnce) {
+  for (const DType dtype : kDTypes) {
+    const Tensor logits =
+        testing::filled({1, 1000}, DType::kF64, std::numeric_limits<double>::quiet_NaN());
+    const Tensor targets = testing::int_tensor({-1}).to(Device::kCuda);
+    const Result result = at_once(logits, targets, dtype, 3, testing::kAlone);
+    EXPECT_EQ(at(result.losses, 0, 0), 0);
+    for (std::int64_t col = 0; col < 1000; ++col) EXPECT_EQ(at(result.gradient, 0, col), 0);
+  }
 }
 
 }  // namespace

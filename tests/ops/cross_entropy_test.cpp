@@ -175,6 +175,23 @@ TEST(CrossEntropy, BitsDoNotDependOnThreads) {
   });
 }
 
+TEST(CrossEntropy, LossAndGradientAtOnceAreTheThreeInTurn) {
+  const Tensor targets = some_targets();
+  for (const DType dtype : {DType::kF64, DType::kF32}) {
+    const Tensor logits = testing::random_tensor({kTokens, kVocabulary}, dtype, "logits", 4.0);
+    const Result want = over_shards(logits, targets, 1, 0.25);
+    Tensor gradient = testing::poisoned({kTokens, kVocabulary + 3}, dtype);
+    Tensor columns = gradient.column_slice(0, kVocabulary);
+    columns.copy_from(logits);
+    Tensor losses = testing::poisoned({kTokens}, dtype), lse = testing::poisoned({kTokens}, dtype);
+    cross_entropy_loss_and_gradient(targets, kVocabulary, 0.25, gradient, losses, lse);
+    EXPECT_TRUE(testing::bitwise_equal(losses, want.losses));
+    EXPECT_TRUE(testing::bitwise_equal(lse, want.lse));
+    EXPECT_TRUE(testing::bitwise_equal(columns, want.gradient));
+    for (std::int64_t row = 0; row < kTokens; ++row) EXPECT_EQ(at(gradient, row, kVocabulary), 0);
+  }
+}
+
 TEST(CrossEntropy, RefusesWrongShapes) {
   const Tensor logits = Tensor::zeros({3, 8}, DType::kF32);
   Tensor statistics = Tensor::zeros({3, 3}, DType::kF32);
