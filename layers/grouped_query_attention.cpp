@@ -93,12 +93,11 @@ GroupedQueryAttention::Heads GroupedQueryAttention::attention_inputs(const Saved
   return heads;
 }
 
-void GroupedQueryAttention::rotate(const SequenceBatch& sequences, ops::Rotation rotation,
-                                   const Tensor& packed) const {
+void GroupedQueryAttention::rotate(const SequenceBatch& sequences, const Tensor& packed) const {
   if (!sequences.rope.cos) return;
   const std::int64_t heads = heads_ + groups_;
   ops::HeadView q_and_k = ops::heads_of(packed.column_slice(0, heads * head_dim_), heads);
-  ops::rope(sequences.rope, sequences.length, rotation, q_and_k);
+  ops::rope(sequences.rope, sequences.length, ops::Rotation::kForward, q_and_k);
 }
 
 Tensor GroupedQueryAttention::make_qk(const Saved& saved) const {
@@ -123,7 +122,7 @@ void GroupedQueryAttention::remake_heads(const SequenceBatch& sequences, Saved& 
     norm_of(head).remake(columns_of(head, saved.qkv), saved.norm[static_cast<std::size_t>(head)],
                          normalized);
   }
-  rotate(sequences, ops::Rotation::kForward, saved.qk);
+  rotate(sequences, saved.qk);
 }
 
 void GroupedQueryAttention::backward_normalize_heads(const Saved& saved, Tensor& dqkv) {
@@ -140,7 +139,7 @@ Tensor GroupedQueryAttention::forward(const Tensor& x, const SequenceBatch& sequ
   auto& saved = dynamic_cast<Saved&>(base);
   saved.qkv = qkv_.forward(x);
   if (q_norm_) normalize_heads(saved);
-  rotate(sequences, ops::Rotation::kForward, q_norm_ ? saved.qk : saved.qkv);
+  rotate(sequences, q_norm_ ? saved.qk : saved.qkv);
   const Heads inputs = attention_inputs(saved);
   ops::AttentionSpec spec = spec_;
   spec.document_start = sequences.document_start;
@@ -161,10 +160,10 @@ Tensor GroupedQueryAttention::backward(const Tensor& dy, const Tensor& x,
   Heads gradients = heads_of_packed(dqkv);
   ops::AttentionSpec spec = spec_;
   spec.document_start = sequences.document_start;
+  spec.rotated_by = sequences.rope;
   ops::attention_backward(ops::heads_of(dout, heads_), inputs.q, inputs.k, inputs.v,
                           ops::heads_of(saved.out, heads_), saved.lse, sequences.batch, spec,
                           gradients.q, gradients.k, gradients.v);
-  rotate(sequences, ops::Rotation::kBackward, dqkv);
   if (q_norm_) backward_normalize_heads(saved, dqkv);
   saved = {};
   return qkv_.backward(dqkv, x);

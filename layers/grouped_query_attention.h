@@ -49,7 +49,7 @@ class GroupedQueryAttention final : public Attention {
   // The heads the op sees: those of qkv, with q and k from qk where they were normalised.
   Heads attention_inputs(const Saved& saved) const;
   // In place on the heads of q and k, which lead the columns of `packed`.
-  void rotate(const SequenceBatch& sequences, ops::Rotation rotation, const Tensor& packed) const;
+  void rotate(const SequenceBatch& sequences, const Tensor& packed) const;
   // Of one head of q, then of k.
   const Norm& norm_of(std::int64_t head) const { return head < heads_ ? *q_norm_ : *k_norm_; }
   Tensor columns_of(std::int64_t head, const Tensor& packed) const {

@@ -78,9 +78,18 @@ void attention_backward(const HeadView& dout, const HeadView& q, const HeadView&
   check_heads("dq", dq, q.columns.rows(), q.heads, q.head_dim, q);
   check_heads("dk", dk, k.columns.rows(), k.heads, k.head_dim, q);
   check_heads("dv", dv, v.columns.rows(), v.heads, v.head_dim, q);
-  dispatch(q.columns.device(), [&]<Device D>() {
-    kernel::attention_backward<D>(dout, q, k, v, out, lse, batch, spec, dq, dk, dv);
+  const bool rotates = static_cast<bool>(spec.rotated_by.cos);
+  const std::int64_t queries = q.columns.rows() / batch, keys = k.columns.rows() / batch;
+  if (rotates) {
+    check_rope(spec.rotated_by, queries, dq);
+    check_rope(spec.rotated_by, keys, dk);
+  }
+  const bool rotated = dispatch(q.columns.device(), [&]<Device D>() {
+    return kernel::attention_backward<D>(dout, q, k, v, out, lse, batch, spec, dq, dk, dv);
   });
+  if (!rotates || rotated) return;
+  rope(spec.rotated_by, queries, Rotation::kBackward, dq);
+  rope(spec.rotated_by, keys, Rotation::kBackward, dk);
 }
 
 Tensor alibi_slopes(std::int64_t heads, DType dtype) {

@@ -18,6 +18,7 @@
 #pragma once
 
 #include "framework/ops/head_view.h"
+#include "framework/ops/rope.h"
 #include "framework/tensor.h"
 
 namespace polyhead::ops {
@@ -30,6 +31,11 @@ struct AttentionSpec {
   Tensor alibi_slopes;            // (H) of this rank's heads, or empty
   std::int64_t query_offset = 0;  // position of the first query when the first key's is 0
   Tensor document_start;          // (B * Tq) i32: first visible position, or empty
+  // What turned q and k, each row by its place in its sequence, or empty: the backward then gives
+  // dq and dk of before, the same bits as ops::rope of the gradients. Where a kernel of the
+  // backward can do it on the way (CUDA, bf16, whole packs of 8 in half the rotated dimensions),
+  // that spares a pass over both.
+  RopeTable rotated_by;
 };
 
 // q (B*Tq, H, K), k (B*Tk, G, K), v (B*Tk, G, V), out (B*Tq, H, V) written, lse (B, H, Tq) written:
@@ -53,8 +59,9 @@ namespace kernel {
 template <Device D>
 void attention_forward(const HeadView& q, const HeadView& k, const HeadView& v, std::int64_t batch,
                        const AttentionSpec& spec, HeadView& out, Tensor& lse);
+// Returns whether dq and dk have been turned back as spec.rotated_by asks; else they are to be.
 template <Device D>
-void attention_backward(const HeadView& dout, const HeadView& q, const HeadView& k,
+bool attention_backward(const HeadView& dout, const HeadView& q, const HeadView& k,
                         const HeadView& v, const HeadView& out, const Tensor& lse,
                         std::int64_t batch, const AttentionSpec& spec, HeadView& dq, HeadView& dk,
                         HeadView& dv);

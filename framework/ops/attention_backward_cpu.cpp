@@ -248,13 +248,14 @@ void backward(const Operands<T>& x) {
 }  // namespace
 
 template <>
-void attention_backward<Device::kCpu>(const HeadView& dout, const HeadView& q, const HeadView& k,
+bool attention_backward<Device::kCpu>(const HeadView& dout, const HeadView& q, const HeadView& k,
                                       const HeadView& v, const HeadView& out, const Tensor& lse,
                                       std::int64_t batch, const AttentionSpec& spec, HeadView& dq,
                                       HeadView& dk, HeadView& dv) {
   dispatch_cpu_float(q.columns.dtype(), [&]<class T>() {
     backward<T>({dout, q, k, v, out, lse, spec, dq, dk, dv, batch});
   });
+  return false;
 }
 
 }  // namespace polyhead::ops::kernel

@@ -18,6 +18,12 @@ struct Heads {
   }
 };
 
+// Of a rotary embedding, (positions, half).
+struct Angles {
+  const float *cos, *sin;
+  int half;  // of the rotated dimensions, a multiple of 8; 0: nothing is to be rotated
+};
+
 struct Arguments {
   Heads q, k, v, out;      // out: forward writes it
   Heads dout, dq, dk, dv;  // backward
@@ -34,7 +40,8 @@ struct Arguments {
   const float* slopes;        // (H), or null
   const int* document_start;  // (B * Tq), or null
   int query_offset;
-  bool aligned;  // every pointer, stride and dimension is a multiple of 16 bytes
+  Angles angles;  // that dq and dk are turned back by
+  bool aligned;   // every pointer, stride and dimension is a multiple of 16 bytes
 };
 
 inline constexpr int kUnlimited = 1 << 25;  // beyond any position

@@ -23,6 +23,7 @@
 // Private to framework/ops.
 #pragma once
 
+#include "framework/ops/attention_bf16_rotation.cuh"
 #include "framework/ops/attention_bf16_tiles.cuh"
 
 namespace polyhead::ops::attention_bf16 {
@@ -291,6 +292,10 @@ __global__ void __launch_bounds__(BackwardShape<kQkDim, kVDim>::kThreads,
   store_sums(dk, a.scale, place, k_tile);
   store_sums(dv, 1.0f, place, v_tile);
   __syncthreads();
+  if (a.angles.half > 0) {
+    rotate_back<kThreads, kKeys>(k_tile, a.angles, thread, 0, first_key, a.keys - first_key);
+    __syncthreads();
+  }
   store_tile<kThreads, kKeys, kGeneral>(k_tile, thread, 0, a.dk.at(first_key_row, group), a.dk,
                                         a.keys - first_key, a.aligned);
   store_tile<kThreads, kKeys, kGeneral>(v_tile, thread, 0, a.dv.at(first_key_row, group), a.dv,

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "framework/ops/attention_bf16_backward.cuh"
+#include "framework/ops/attention_bf16_rotation.cuh"
 
 namespace polyhead::ops::attention_bf16 {
 
@@ -15,6 +16,7 @@ struct GradientSums {
   int heads, blocks;
   int rows;  // of a sequence
   float factor;
+  Angles angles;
   bool aligned;
 };
 
@@ -78,6 +80,10 @@ __global__ void __launch_bounds__(Layout::kThreads)
   }
   __syncthreads();
   const int first_row = block * kRows;
+  if (g.angles.half > 0) {
+    rotate_back<kThreads, kRows>(tile, g.angles, thread, 0, first_row, g.rows - first_row);
+    __syncthreads();
+  }
   store_tile<kThreads, kRows, true>(
       tile, thread, 0, to.at(static_cast<std::int64_t>(batch) * g.rows + first_row, head), to,
       g.rows - first_row, g.aligned);

@@ -118,14 +118,18 @@ void sum_backward(const Arguments& a, const Sweep& sweep) {
   sweep(schedule_of(a.batch * a.heads, key_blocks, bytes, resident_blocks<Shape>(), 2), sums);
 
   finish_gradient<DqLayout>(
-      a, {sums.dq, sums.turns, 1, 0, a.heads, query_blocks, a.queries, a.scale, a.aligned}, a.dq);
+      a,
+      {sums.dq, sums.turns, 1, 0, a.heads, query_blocks, a.queries, a.scale, a.angles, a.aligned},
+      a.dq);
   if (a.heads_per_group > 1) {
     const int parts = a.heads_per_group;
-    finish_gradient<DkLayout>(
-        a, {sums.dk, nullptr, parts, dk_part, groups, key_blocks, a.keys, a.scale, a.aligned},
-        a.dk);
+    finish_gradient<DkLayout>(a,
+                              {sums.dk, nullptr, parts, dk_part, groups, key_blocks, a.keys,
+                               a.scale, a.angles, a.aligned},
+                              a.dk);
     finish_gradient<DvLayout>(
-        a, {sums.dv, nullptr, parts, dv_part, groups, key_blocks, a.keys, 1.0f, a.aligned}, a.dv);
+        a, {sums.dv, nullptr, parts, dv_part, groups, key_blocks, a.keys, 1.0f, {}, a.aligned},
+        a.dv);
   }
 }
 

@@ -3,6 +3,7 @@
 
 #include "framework/cuda/check.h"
 #include "framework/cuda/context.h"
+#include "framework/cuda/packs.cuh"
 #include "framework/dispatch.h"
 #include "framework/ops/attention_bf16.cuh"
 #include "framework/ops/attention_bf16_instances.h"
@@ -11,6 +12,7 @@
 namespace polyhead::ops::kernel {
 namespace {
 
+using attention_bf16::Angles;
 using attention_bf16::Arguments;
 using attention_bf16::bf16;
 using attention_bf16::Heads;
@@ -50,6 +52,12 @@ Arguments arguments(const HeadView& q, const HeadView& k, const HeadView& v, con
   if (spec.document_start) a.document_start = spec.document_start.data<std::int32_t>();
   a.query_offset = static_cast<int>(spec.query_offset);
   return a;
+}
+
+// None where half the rotated dimensions are no whole number of packs.
+Angles angles_in_packs(const RopeTable& table) {
+  if (!table.cos || !cuda::is_whole_packs<bf16>(table.cos.cols())) return {};
+  return {table.cos.data<float>(), table.sin.data<float>(), static_cast<int>(table.cos.cols())};
 }
 
 // Hopper's own kernels were compiled and the device runs them. POLYHEAD_PORTABLE_ATTENTION in the
@@ -159,18 +167,20 @@ void attention_forward<Device::kCuda>(const HeadView& q, const HeadView& k, cons
 }
 
 template <>
-void attention_backward<Device::kCuda>(const HeadView& dout, const HeadView& q, const HeadView& k,
+bool attention_backward<Device::kCuda>(const HeadView& dout, const HeadView& q, const HeadView& k,
                                        const HeadView& v, const HeadView& out, const Tensor& lse,
                                        std::int64_t batch, const AttentionSpec& spec, HeadView& dq,
                                        HeadView& dk, HeadView& dv) {
   if (q.columns.dtype() == DType::kF32) {
-    return attention_backward_f32(dout, q, k, v, out, lse, batch, spec, dq, dk, dv);
+    attention_backward_f32(dout, q, k, v, out, lse, batch, spec, dq, dk, dv);
+    return false;
   }
   Arguments a = arguments(q, k, v, out, lse, batch, spec);
   a.dout = heads(dout, a.aligned);
   a.dq = heads(dq, a.aligned);
   a.dk = heads(dk, a.aligned);
   a.dv = heads(dv, a.aligned);
+  a.angles = angles_in_packs(spec.rotated_by);
   a.padded_queries = (a.queries + kRowBlock - 1) / kRowBlock * kRowBlock;
   Tensor statistics =
       Tensor::empty({2, batch, q.heads, a.padded_queries}, DType::kF32, Device::kCuda);
@@ -183,6 +193,7 @@ void attention_backward<Device::kCuda>(const HeadView& dout, const HeadView& q, 
                           cuda::Context::instance().stream()>>>(a);
   cuda::check_launch("attention backward, row statistics");
   choose_instance(a, [&](const auto&, const auto& backward) { backward(a); });
+  return a.angles.half > 0;
 }
 
 }  // namespace polyhead::ops::kernel

@@ -391,6 +391,10 @@ __global__ void __launch_bounds__(HopperBackwardShape<kQkDim, kVDim>::kThreads, 
   synchronize(1, kReaderThreads);  // all have read K
   k_tile.store(row_in_block, lane, dk, a.scale);
   v_tile.store(row_in_block, lane, dv, 1.0f);
+  if (a.angles.half > 0) {
+    synchronize(2 + warp / 4, 128);
+    rotate_back<128, 64>(k_tile, a.angles, thread % 128, group_row, first_key, a.keys - first_key);
+  }
   publish_shared();
   synchronize(2 + warp / 4, 128);
   if (thread % 128 != 0) return;

@@ -12,6 +12,8 @@
 
 #include <cstdint>
 
+#include "framework/cuda/element.cuh"
+
 namespace polyhead::ops::attention_bf16 {
 
 using bf16 = __nv_bfloat16;
@@ -111,6 +113,16 @@ __device__ __forceinline__ uint4 load_shared_chunk(std::uint32_t from) {
                : "r"(from)
                : "memory");
   return chunk;
+}
+__device__ __forceinline__ cuda::Pack<bf16> load_shared_pack(std::uint32_t from) {
+  const uint4 chunk = load_shared_chunk(from);
+  return reinterpret_cast<const cuda::Pack<bf16>&>(chunk);
+}
+__device__ __forceinline__ void store_shared_pack(std::uint32_t to, const cuda::Pack<bf16>& pack) {
+  const uint4& chunk = reinterpret_cast<const uint4&>(pack);
+  asm volatile("st.shared.v4.b32 [%0], {%1,%2,%3,%4};\n" ::"r"(to), "r"(chunk.x), "r"(chunk.y),
+               "r"(chunk.z), "r"(chunk.w)
+               : "memory");
 }
 
 // Four floats that lie together: written, or added one by one without waiting for the result.

@@ -24,6 +24,10 @@ struct Panels {
   // The address of a multiple of 1024 bytes.
   std::uint32_t address;
 
+  // Eight dimensions from 8 index on of a row.
+  __device__ __forceinline__ std::uint32_t chunk(int row, int index) const {
+    return address + index / 8 * kPanelBytes + row * 128 + ((index ^ row) & 7) * 16;
+  }
   // One side of a product that has its rows (of B: columns) in the tile's rows from `row` on, and
   // as its depth the tile's dimensions 16 depth to 16 depth + 15.
   __device__ __forceinline__ std::uint64_t by_rows(int row, int depth) const {

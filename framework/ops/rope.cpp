@@ -28,7 +28,7 @@ RopeTable make_rope_table(const std::vector<double>& inverse_frequencies, double
   return table;
 }
 
-void rope(const RopeTable& table, std::int64_t sequence_length, Rotation rotation, HeadView& x) {
+void check_rope(const RopeTable& table, std::int64_t sequence_length, const HeadView& x) {
   POLYHEAD_CHECK(
       table.cos.shape() == table.sin.shape() && table.cos.is_contiguous() &&
           table.sin.is_contiguous() && table.cos.dtype() == accumulation_dtype(x.columns.dtype()) &&
@@ -41,6 +41,10 @@ void rope(const RopeTable& table, std::int64_t sequence_length, Rotation rotatio
                      (x.heads - 1) * x.head_stride + x.head_dim <= x.columns.cols(),
                  "rotating {} dimensions of {} heads of {}, {} apart, in {} columns",
                  2 * table.cos.cols(), x.heads, x.head_dim, x.head_stride, x.columns.cols());
+}
+
+void rope(const RopeTable& table, std::int64_t sequence_length, Rotation rotation, HeadView& x) {
+  check_rope(table, sequence_length, x);
   dispatch(x.columns.device(),
            [&]<Device D>() { kernel::rope<D>(table, sequence_length, rotation, x); });
 }

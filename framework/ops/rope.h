@@ -26,6 +26,9 @@ enum class Rotation { kForward, kBackward };
 // sequence_length. The backward pass rotates gradients by the opposite angle.
 void rope(const RopeTable& table, std::int64_t sequence_length, Rotation rotation, HeadView& x);
 
+// Whether `table` fits sequences of this length and the heads of x; a failed check names what not.
+void check_rope(const RopeTable& table, std::int64_t sequence_length, const HeadView& x);
+
 // Specialised per device; arguments are checked.
 namespace kernel {
 template <Device D>

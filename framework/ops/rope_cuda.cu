@@ -1,5 +1,6 @@
 #include "framework/cuda/packs.cuh"
 #include "framework/ops/rope.h"
+#include "framework/ops/rope_rotation.cuh"
 
 namespace polyhead::ops::kernel {
 namespace {
@@ -40,21 +41,8 @@ struct Rotate {
 
   __device__ __forceinline__ void store(std::int64_t index, const Input& input) const {
     const auto [element, angle] = place(index);
-    float c[kSize], s[kSize];
-    constexpr int kWidth = kSize < 4 ? kSize : 4;
-#pragma unroll
-    for (int begin = 0; begin < kSize; begin += kWidth) {
-      const auto some_cos = cuda::load_pack<float, kWidth>(cos + angle + begin);
-      const auto some_sin = cuda::load_pack<float, kWidth>(sin + angle + begin);
-#pragma unroll
-      for (int i = 0; i < kWidth; ++i) {
-        c[begin + i] = some_cos[i];
-        s[begin + i] = direction * some_sin[i];
-      }
-    }
-    Pack<T, kSize> first, second;
-    first.assign([&](int i) { return input.first[i] * c[i] - input.second[i] * s[i]; });
-    second.assign([&](int i) { return input.second[i] * c[i] + input.first[i] * s[i]; });
+    Pack<T, kSize> first = input.first, second = input.second;
+    rotate_packs(cos + angle, sin + angle, direction, first, second);
     cuda::store_pack(first, x + element);
     cuda::store_pack(second, x + element + half);
   }

@@ -69,7 +69,11 @@ struct Results {
   Tensor out, lse, dq, dk, dv;
 };
 
-Results solved_on_cuda(const AttentionProblem& exact, std::int64_t gap) {
+// How dq and dk are turned back, where there is a table: by the backward itself or behind it.
+enum class Turned { kWithin, kBehind };
+
+Results solved_on_cuda(const AttentionProblem& exact, std::int64_t gap,
+                       const ops::RopeTable& table = {}, Turned turned = Turned::kWithin) {
   const HeadView q = on_cuda(values_of(exact.inputs.q), gap);
   const HeadView k = on_cuda(values_of(exact.inputs.k), gap);
   const HeadView v = on_cuda(values_of(exact.inputs.v), gap);
@@ -84,7 +88,12 @@ Results solved_on_cuda(const AttentionProblem& exact, std::int64_t gap) {
   if (spec.document_start) spec.document_start = spec.document_start.to(Device::kCuda);
   const std::int64_t batch = exact.shape.batch;
   ops::attention_forward(q, k, v, batch, spec, out, lse);
+  if (turned == Turned::kWithin) spec.rotated_by = table;
   ops::attention_backward(dout, q, k, v, out, lse, batch, spec, dq, dk, dv);
+  if (turned == Turned::kBehind) {
+    ops::rope(table, exact.shape.queries, ops::Rotation::kBackward, dq);
+    ops::rope(table, exact.shape.keys, ops::Rotation::kBackward, dk);
+  }
   return {result_of(out), testing::to_host(lse), result_of(dq), result_of(dk), result_of(dv)};
 }
 
@@ -228,6 +237,52 @@ TEST(AttentionCuda, SumsOverBlocksInTurns) {
     exact.backward();
     expect_matches(exact, 8, worst);
     expect_same_bits_twice(exact);
+  }
+}
+
+ops::RopeTable rotary_table(std::int64_t rotary_dim, std::int64_t positions) {
+  std::vector<double> frequencies;
+  for (std::int64_t j = 0; j < rotary_dim / 2; ++j) {
+    frequencies.push_back(
+        std::pow(100.0, -2 * static_cast<double>(j) / static_cast<double>(rotary_dim)));
+  }
+  const ops::RopeTable table = ops::make_rope_table(frequencies, 1.25, positions, DType::kF32);
+  return {table.cos.to(Device::kCuda), table.sin.to(Device::kCuda)};
+}
+
+TEST(AttentionCuda, TurnsGradientsBackAsTheRotationBehindIt) {
+  struct Case {
+    std::int64_t heads, groups, qk_dim, v_dim, rotary_dim, documents;
+  };
+  for (const Case& c :
+       {Case{2, 2, 64, 64, 64, 0}, Case{4, 2, 64, 64, 64, 0}, Case{2, 2, 128, 128, 128, 0},
+        Case{3, 1, 128, 128, 128, 0}, Case{2, 2, 192, 128, 192, 0}, Case{2, 1, 192, 128, 64, 0},
+        Case{2, 2, 256, 256, 256, 0}, Case{2, 1, 96, 96, 96, 0},
+        Case{2, 2, 64, 64, 32, 0},                               // a part of the dimensions
+        Case{2, 2, 80, 80, 80, 0},                               // padded in shared memory
+        Case{2, 2, 64, 64, 64, 50}, Case{4, 1, 64, 64, 64, 50},  // not Hopper's kernels
+        Case{2, 1, 72, 72, 24, 0}}) {                            // no whole packs in the half of it
+    for (const std::int64_t keys : {201, 333}) {
+      for (const std::int64_t gap : {8, 3}) {
+        const AttentionProblem problem = exact_problem({.batch = 3,
+                                                        .queries = 201,
+                                                        .keys = keys,
+                                                        .heads = c.heads,
+                                                        .groups = c.groups,
+                                                        .qk_dim = c.qk_dim,
+                                                        .v_dim = c.v_dim,
+                                                        .document_length = c.documents});
+        SCOPED_TRACE(
+            fmt::format("{}, rotating {}, gap {}", problem.shape.name(), c.rotary_dim, gap));
+        const ops::RopeTable table = rotary_table(c.rotary_dim, keys + 1);
+        const Results within = solved_on_cuda(problem, gap, table, Turned::kWithin);
+        const Results behind = solved_on_cuda(problem, gap, table, Turned::kBehind);
+        EXPECT_TRUE(testing::bitwise_equal(within.dq, behind.dq));
+        EXPECT_TRUE(testing::bitwise_equal(within.dk, behind.dk));
+        EXPECT_TRUE(testing::bitwise_equal(within.dv, behind.dv));
+        EXPECT_FALSE(testing::bitwise_equal(within.dk, solved_on_cuda(problem, gap).dk));
+      }
+    }
   }
 }
 
