@@ -90,10 +90,10 @@ __device__ __forceinline__ void store_sums(const ColumnSums<T, kWords>& sums, co
 
 // Threads of a block at most, and how many such blocks a multiprocessor has registers for.
 constexpr int backward_threads(int words) {
-  return words == 1 ? kBlockThreads : kMostLanes;
+  return words == 1 || words == 3 ? kBlockThreads : kMostLanes;
 }
 constexpr int backward_blocks(int words) {
-  return words == 1 ? 3 : 1;
+  return words == 1 ? 3 : words == 3 ? 2 : 1;
 }
 
 template <class T, bool kCentered, int kWords>
@@ -107,7 +107,7 @@ __global__ void __launch_bounds__(backward_threads(kWords), backward_blocks(kWor
 
   // The teams of a block go on together, for whole warps take part in sums. The next row is on its
   // way while one is computed, unless the registers have no room for it.
-  constexpr bool kAhead = kWords < kMostWords;
+  constexpr bool kAhead = kWords < 3;
   const std::int64_t step = static_cast<std::int64_t>(gridDim.x) * team.count;
   std::int64_t first = static_cast<std::int64_t>(blockIdx.x) * team.count;
   BackwardRow<T, kWords> next;

@@ -79,6 +79,8 @@ void dispatch_words(int words, Launch&& launch) {
       return launch.template operator()<1>();
     case 2:
       return launch.template operator()<2>();
+    case 3:
+      return launch.template operator()<3>();
     default:
       return launch.template operator()<kMostWords>();
   }

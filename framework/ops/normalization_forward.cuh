@@ -51,10 +51,10 @@ __device__ __forceinline__ float output(float x, const Statistics& statistics, f
 
 // Threads of a block at most, and how many such blocks a multiprocessor has registers for.
 constexpr int forward_threads(int words) {
-  return words == 1 ? kBlockThreads : kMostLanes;
+  return words == 1 || words == 3 ? kBlockThreads : kMostLanes;
 }
 constexpr int forward_blocks(int words) {
-  return words == 1 ? 6 : words == 2 ? 2 : 1;
+  return words == 1 ? 6 : words == 2 ? 2 : words == 3 ? 4 : 1;
 }
 
 template <class T, bool kCentered, int kWords>

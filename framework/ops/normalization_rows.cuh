@@ -18,7 +18,7 @@ inline constexpr int kMostLanes = kMostTeamWarps * cuda::kWarpSize;
 inline constexpr int kMostWords = 4;    // that a thread keeps
 inline constexpr int kShortRow = 1024;  // elements; read one by one, shorter rows take a warp
 
-// `words`: how many words of a row a thread keeps: 1, 2, kMostWords; or 0, where a row is read
+// `words`: how many words of a row a thread keeps: 1, 2, 3, kMostWords; or 0, where a row is read
 // element by element because it is too long or not made of aligned words.
 struct TeamShape {
   int words, lanes, threads;
@@ -33,6 +33,11 @@ inline TeamShape team_shape(int columns, int elements_per_word, bool aligned) {
   }
   if (words <= cuda::kWarpSize) {
     return {1, static_cast<int>(std::bit_ceil(static_cast<unsigned>(words))), kBlockThreads};
+  }
+  // Three in a warp rather than two in two warps, of which one would be half idle and both wait
+  // for each other.
+  if (words > 2 * cuda::kWarpSize && words <= 3 * cuda::kWarpSize) {
+    return {3, cuda::kWarpSize, kBlockThreads};
   }
   const int each = words <= 2 * kMostLanes ? 2 : kMostWords;
   const int warps = (words + each * cuda::kWarpSize - 1) / (each * cuda::kWarpSize);

@@ -256,7 +256,8 @@ TEST_P(NormsCuda, WalkOverManyRows) {
 
 INSTANTIATE_TEST_SUITE_P(Widths, NormsCuda,
                          ::testing::Combine(::testing::Values(DType::kF32, DType::kBf16),
-                                            ::testing::Values(5, 64, 67, 256, 768, 2048, 5000)));
+                                            ::testing::Values(5, 64, 67, 256, 344, 520, 768, 2048,
+                                                              5000)));
 
 // Rows of four words a thread and, in f32, rows too long for that.
 TEST(NormsCuda, TakeLongRows) {
