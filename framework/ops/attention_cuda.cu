@@ -17,6 +17,7 @@ using attention_bf16::Arguments;
 using attention_bf16::bf16;
 using attention_bf16::Heads;
 using attention_bf16::kRowBlock;
+using cuda::Divider;
 
 Heads heads(const HeadView& view, bool& aligned) {
   const auto address = reinterpret_cast<std::uintptr_t>(view.columns.raw());
@@ -102,6 +103,7 @@ void choose_instance(const Arguments& a, Run&& run) {
 
 // Eight lanes a row and head, also for the rows that fill up the last block.
 constexpr int kStatisticsThreads = 256, kStatisticsLanes = 8;
+constexpr int kStatisticsBlocks = 8;  // on a multiprocessor, for each thread reads little
 
 __device__ __forceinline__ float dot(uint4 x, uint4 y) {
   const std::uint32_t a[4] = {x.x, x.y, x.z, x.w}, b[4] = {y.x, y.y, y.z, y.w};
@@ -114,27 +116,31 @@ __device__ __forceinline__ float dot(uint4 x, uint4 y) {
   return sum;
 }
 
-__global__ void __launch_bounds__(kStatisticsThreads)
-    row_statistics_kernel(const __grid_constant__ Arguments a) {
+__global__ void __launch_bounds__(kStatisticsThreads, kStatisticsBlocks)
+    row_statistics_kernel(const __grid_constant__ Arguments a, const Divider by_heads,
+                          const Divider by_padded_queries) {
   const int lane = static_cast<int>(threadIdx.x) % kStatisticsLanes;
   const std::int64_t index =
       (static_cast<std::int64_t>(blockIdx.x) * kStatisticsThreads + threadIdx.x) / kStatisticsLanes;
-  const int head = static_cast<int>(index % a.heads);
-  const std::int64_t padded_row = index / a.heads;
-  const int query = static_cast<int>(padded_row % a.padded_queries);
-  const std::int64_t batch = padded_row / a.padded_queries;
+  const auto [padded_row, column] = by_heads(index);
+  const auto [batch, query] = by_padded_queries(padded_row);
+  const int head = static_cast<int>(column);
+  const std::int64_t head_column = batch * a.heads + head;
   const bool exists = batch < a.batch && query < a.queries;
-  float delta = 0;
+  float delta = 0, lse = -attention_bf16::kInfinity;
   if (exists) {
+    if (lane == 0) lse = a.lse[head_column * a.queries + query];
     const std::int64_t row = batch * a.queries + query;
     const bf16* const out = a.out.at(row, head);
     const bf16* const dout = a.dout.at(row, head);
     if (a.aligned) {
+#pragma unroll 1
       for (int d = 8 * lane; d < a.out.dim; d += 8 * kStatisticsLanes) {
         delta += dot(*reinterpret_cast<const uint4*>(out + d),
                      *reinterpret_cast<const uint4*>(dout + d));
       }
     } else {
+#pragma unroll 1
       for (int d = lane; d < a.out.dim; d += kStatisticsLanes) {
         delta += __bfloat162float(out[d]) * __bfloat162float(dout[d]);
       }
@@ -145,8 +151,6 @@ __global__ void __launch_bounds__(kStatisticsThreads)
     delta += __shfl_xor_sync(0xffffffffu, delta, distance);
   }
   if (lane != 0 || batch >= a.batch) return;
-  const std::int64_t head_column = batch * a.heads + head;
-  const float lse = exists ? a.lse[head_column * a.queries + query] : -attention_bf16::kInfinity;
   const std::int64_t to = head_column * a.padded_queries + query;
   a.row_lse[to] =
       lse == -attention_bf16::kInfinity ? attention_bf16::kInfinity : lse * attention_bf16::kLog2E;
@@ -190,7 +194,8 @@ bool attention_backward<Device::kCuda>(const HeadView& dout, const HeadView& q, 
   const std::int64_t threads = batch * q.heads * a.padded_queries * kStatisticsLanes;
   const std::int64_t blocks = (threads + kStatisticsThreads - 1) / kStatisticsThreads;
   row_statistics_kernel<<<static_cast<unsigned>(blocks), kStatisticsThreads, 0,
-                          cuda::Context::instance().stream()>>>(a);
+                          cuda::Context::instance().stream()>>>(a, Divider(a.heads),
+                                                                Divider(a.padded_queries));
   cuda::check_launch("attention backward, row statistics");
   choose_instance(a, [&](const auto&, const auto& backward) { backward(a); });
   return a.angles.half > 0;
