@@ -92,10 +92,11 @@ Tensor RowParallelLinear::forward(const Tensor& x) const {
 
 Tensor RowParallelLinear::backward(const Tensor& dy, const Tensor& x) {
   linear_.backward_biases(dy);
-  Tensor dx = Tensor::empty_like(x, {x.rows(), linear_.in_features()});
   const Tensor all_dy = parallel_.enter(dy);
-  linear_.backward_input(all_dy, dx);
+  // dx last: who reads it next finds its end in the device's cache.
   linear_.backward_weights(all_dy, x);
+  Tensor dx = Tensor::empty_like(x, {x.rows(), linear_.in_features()});
+  linear_.backward_input(all_dy, dx);
   return dx;
 }
 
