@@ -61,8 +61,10 @@ inline constexpr int kPackThreads = 256;
 template <class Body>
 __global__ void __launch_bounds__(kPackThreads)
     pack_kernel(const std::int64_t count, const __grid_constant__ Body body) {
-  const std::int64_t first =
-      static_cast<std::int64_t>(blockIdx.x) * (kPackThreads * Body::kBatch) + threadIdx.x;
+  // The last packs first: what the kernel before wrote last is still in the L2 cache, and so are
+  // the first packs for the kernel behind.
+  const std::int64_t block = gridDim.x - 1 - blockIdx.x;
+  const std::int64_t first = block * (kPackThreads * Body::kBatch) + threadIdx.x;
   typename Body::Input input[Body::kBatch];
 #pragma unroll
   for (int i = 0; i < Body::kBatch; ++i) {

@@ -120,8 +120,9 @@ __global__ void __launch_bounds__(kStatisticsThreads, kStatisticsBlocks)
     row_statistics_kernel(const __grid_constant__ Arguments a, const Divider by_heads,
                           const Divider by_padded_queries) {
   const int lane = static_cast<int>(threadIdx.x) % kStatisticsLanes;
-  const std::int64_t index =
-      (static_cast<std::int64_t>(blockIdx.x) * kStatisticsThreads + threadIdx.x) / kStatisticsLanes;
+  // The last rows first: the product that made dout has left those in the L2 cache.
+  const std::int64_t block = gridDim.x - 1 - blockIdx.x;
+  const std::int64_t index = (block * kStatisticsThreads + threadIdx.x) / kStatisticsLanes;
   const auto [padded_row, column] = by_heads(index);
   const auto [batch, query] = by_padded_queries(padded_row);
   const int head = static_cast<int>(column);

@@ -180,7 +180,8 @@ __global__ void __launch_bounds__(kThreads)
                              T* logits, std::int64_t stride, int columns, float* losses,
                              float* lse) {
   extern __shared__ uint4 memory[];
-  const std::int64_t token = blockIdx.x;
+  // The last rows first: the product that made the logits has left those in the cache.
+  const std::int64_t token = gridDim.x - 1 - blockIdx.x;
   T* const row = logits + token * stride;
   // As far from a 16-byte border as the row, so that both have the same packs.
   T* const copy = reinterpret_cast<T*>(reinterpret_cast<unsigned char*>(memory) +

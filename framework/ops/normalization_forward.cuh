@@ -64,12 +64,13 @@ __global__ void __launch_bounds__(forward_threads(kWords), forward_blocks(kWords
   Team team(lanes, scratch);
   const float inverse_columns = 1.0f / static_cast<float>(a.columns);
 
-  // The teams of a block go on together, for whole warps take part in sums.
+  // The teams of a block go on together, for whole warps take part in sums. The last rows come
+  // first: those that the kernel before wrote last are still in the L2 cache.
   const std::int64_t step = static_cast<std::int64_t>(gridDim.x) * team.count;
   for (std::int64_t first = static_cast<std::int64_t>(blockIdx.x) * team.count; first < a.rows;
        first += step) {
-    const std::int64_t row = first + team.index;
-    const bool present = row < a.rows;
+    const std::int64_t row = a.rows - 1 - first - team.index;
+    const bool present = row >= 0;
     const int columns = present ? a.columns : 0;
     auto x = load_words<T, kWords>(a.x[row], team, columns);
     if (a.addend) {
