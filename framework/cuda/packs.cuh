@@ -6,6 +6,7 @@
 #include "framework/cuda/check.h"
 #include "framework/cuda/context.h"
 #include "framework/cuda/element.cuh"
+#include "framework/cuda/launch.cuh"
 #include "framework/tensor.h"
 
 namespace polyhead::cuda {
@@ -61,6 +62,7 @@ inline constexpr int kPackThreads = 256;
 template <class Body>
 __global__ void __launch_bounds__(kPackThreads)
     pack_kernel(const std::int64_t count, const __grid_constant__ Body body) {
+  wait_for_work_before();
   // The last packs first: what the kernel before wrote last is still in the L2 cache, and so are
   // the first packs for the kernel behind.
   const std::int64_t block = gridDim.x - 1 - blockIdx.x;
@@ -86,9 +88,7 @@ void for_each_pack(const char* name, std::int64_t count, const Body& body) {
   constexpr std::int64_t kEach = kPackThreads * Body::kBatch;
   const std::int64_t blocks = (count + kEach - 1) / kEach;
   POLYHEAD_CHECK(blocks < std::int64_t{1} << 31, "{}: {} packs", name, count);
-  pack_kernel<<<static_cast<unsigned>(blocks), kPackThreads, 0, Context::instance().stream()>>>(
-      count, body);
-  check_launch(name);
+  launch(name, pack_kernel<Body>, static_cast<unsigned>(blocks), kPackThreads, 0, count, body);
 }
 
 }  // namespace polyhead::cuda

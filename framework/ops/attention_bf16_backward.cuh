@@ -126,6 +126,7 @@ __global__ void __launch_bounds__(BackwardShape<kQkDim, kVDim>::kThreads,
                                   BackwardShape<kQkDim, kVDim>::kBlocks)
     backward_kernel(const __grid_constant__ Arguments a, const __grid_constant__ Schedule schedule,
                     const __grid_constant__ BackwardSums sums, const int stages) {
+  cuda::wait_for_work_before();
   using Shape = BackwardShape<kQkDim, kVDim>;
   using KTile = typename Shape::KTile;
   using VTile = typename Shape::VTile;

@@ -177,6 +177,7 @@ __global__ void __launch_bounds__(ForwardShape<kQkDim, kVDim>::kThreads,
                                   ForwardShape<kQkDim, kVDim>::kBlocks)
     forward_kernel(const __grid_constant__ Arguments a, const __grid_constant__ Schedule schedule,
                    const int stages) {
+  cuda::wait_for_work_before();
   using Shape = ForwardShape<kQkDim, kVDim>;
   using QTile = typename Shape::QTile;
   using KTile = typename Shape::KTile;

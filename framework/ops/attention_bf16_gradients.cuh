@@ -41,6 +41,7 @@ struct TurnsLayout {
 template <class Layout>
 __global__ void __launch_bounds__(Layout::kThreads)
     gradient_kernel(const __grid_constant__ GradientSums g, const __grid_constant__ Heads to) {
+  cuda::wait_for_work_before();
   constexpr int kRows = Layout::kRows, kThreads = Layout::kThreads;
   constexpr int kM = Layout::kM, kN = Layout::kN;
   using GradientTile = Tile<kRows, Layout::kDim>;

@@ -6,6 +6,7 @@
 
 #include "framework/cuda/check.h"
 #include "framework/cuda/context.h"
+#include "framework/cuda/launch.cuh"
 #include "framework/error.h"
 #include "framework/ops/attention_bf16_forward.cuh"
 #include "framework/ops/attention_bf16_gradients.cuh"
@@ -22,9 +23,8 @@ void launch(const char* name, void (*kernel)(Parameters...), std::int64_t blocks
   POLYHEAD_CHECK(blocks < kMaxBlocks, "{}: {} blocks", name, blocks);
   POLYHEAD_CUDA(
       cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes));
-  kernel<<<static_cast<unsigned>(blocks), static_cast<unsigned>(threads), shared_bytes,
-           cuda::Context::instance().stream()>>>(values...);
-  cuda::check_launch(name);
+  cuda::launch(name, kernel, static_cast<unsigned>(blocks), static_cast<unsigned>(threads),
+               static_cast<std::size_t>(shared_bytes), values...);
 }
 
 // How many stages of copies fit the device's shared memory: two, or on smaller devices one.

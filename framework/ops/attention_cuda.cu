@@ -119,6 +119,7 @@ __device__ __forceinline__ float dot(uint4 x, uint4 y) {
 __global__ void __launch_bounds__(kStatisticsThreads, kStatisticsBlocks)
     row_statistics_kernel(const __grid_constant__ Arguments a, const Divider by_heads,
                           const Divider by_padded_queries) {
+  cuda::wait_for_work_before();
   const int lane = static_cast<int>(threadIdx.x) % kStatisticsLanes;
   // The last rows first: the product that made dout has left those in the L2 cache.
   const std::int64_t block = gridDim.x - 1 - blockIdx.x;
@@ -194,10 +195,9 @@ bool attention_backward<Device::kCuda>(const HeadView& dout, const HeadView& q, 
 
   const std::int64_t threads = batch * q.heads * a.padded_queries * kStatisticsLanes;
   const std::int64_t blocks = (threads + kStatisticsThreads - 1) / kStatisticsThreads;
-  row_statistics_kernel<<<static_cast<unsigned>(blocks), kStatisticsThreads, 0,
-                          cuda::Context::instance().stream()>>>(a, Divider(a.heads),
-                                                                Divider(a.padded_queries));
-  cuda::check_launch("attention backward, row statistics");
+  cuda::launch("attention backward, row statistics", row_statistics_kernel,
+               static_cast<unsigned>(blocks), kStatisticsThreads, 0, a, Divider(a.heads),
+               Divider(a.padded_queries));
   choose_instance(a, [&](const auto&, const auto& backward) { backward(a); });
   return a.angles.half > 0;
 }

@@ -104,6 +104,7 @@ __global__ void __launch_bounds__(HopperBackwardShape<kQkDim, kVDim>::kThreads, 
                            const __grid_constant__ BackwardSums sums,
                            const __grid_constant__ BackwardMaps maps) {
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
+  cuda::wait_for_work_before();
   using Shape = HopperBackwardShape<kQkDim, kVDim>;
   using KTile = typename Shape::KTile;
   using VTile = typename Shape::VTile;

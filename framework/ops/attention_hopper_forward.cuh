@@ -40,6 +40,7 @@ __global__ void __launch_bounds__(HopperForwardShape<kQkDim, kVDim>::kThreads,
                           const __grid_constant__ Schedule schedule,
                           const __grid_constant__ ForwardMaps maps) {
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
+  cuda::wait_for_work_before();
   using Shape = HopperForwardShape<kQkDim, kVDim>;
   using KRing = Ring<typename Shape::KTile, Shape::kStages>;
   using VRing = Ring<typename Shape::VTile, Shape::kStages>;

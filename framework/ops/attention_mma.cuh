@@ -13,6 +13,7 @@
 #include <cstdint>
 
 #include "framework/cuda/element.cuh"
+#include "framework/cuda/launch.cuh"
 
 namespace polyhead::ops::attention_bf16 {
 

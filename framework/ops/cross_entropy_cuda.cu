@@ -1,5 +1,6 @@
 #include <limits>
 
+#include "framework/cuda/launch.cuh"
 #include "framework/cuda/math.cuh"
 #include "framework/cuda/packs.cuh"
 #include "framework/cuda/reduce.cuh"
@@ -179,6 +180,7 @@ __global__ void __launch_bounds__(kThreads)
     loss_and_gradient_kernel(const std::int32_t* targets, int valid_columns, float weight,
                              T* logits, std::int64_t stride, int columns, float* losses,
                              float* lse) {
+  cuda::wait_for_work_before();
   extern __shared__ uint4 memory[];
   // The last rows first: the product that made the logits has left those in the cache.
   const std::int64_t token = gridDim.x - 1 - blockIdx.x;
@@ -291,12 +293,11 @@ bool CrossEntropy<Device::kCuda>::loss_and_gradient(const Tensor& targets,
     POLYHEAD_CUDA(cudaFuncSetAttribute(loss_and_gradient_kernel<T>,
                                        cudaFuncAttributeMaxDynamicSharedMemorySize,
                                        static_cast<int>(bytes)));
-    loss_and_gradient_kernel<T>
-        <<<static_cast<unsigned>(logits.rows()), kThreads, bytes, context.stream()>>>(
-            targets.data<std::int32_t>(), static_cast<int>(valid_columns),
-            static_cast<float>(weight), logits.data<T>(), logits.row_stride(),
-            static_cast<int>(logits.cols()), losses.data<float>(), lse.data<float>());
-    cuda::check_launch("cross_entropy_loss_and_gradient");
+    cuda::launch("cross_entropy_loss_and_gradient", loss_and_gradient_kernel<T>,
+                 static_cast<unsigned>(logits.rows()), kThreads, bytes,
+                 targets.data<std::int32_t>(), static_cast<int>(valid_columns),
+                 static_cast<float>(weight), logits.data<T>(), logits.row_stride(),
+                 static_cast<int>(logits.cols()), losses.data<float>(), lse.data<float>());
     return true;
   });
 }

@@ -99,6 +99,7 @@ constexpr int backward_blocks(int words) {
 template <class T, bool kCentered, int kWords>
 __global__ void __launch_bounds__(backward_threads(kWords), backward_blocks(kWords))
     backward_kernel(const Backward<T> a, int lanes) {
+  cuda::wait_for_work_before();
   __shared__ Team::Scratch scratch;
   extern __shared__ float4 shared_sums[];
   Team team(lanes, scratch);
@@ -150,6 +151,7 @@ __global__ void __launch_bounds__(backward_threads(kWords), backward_blocks(kWor
 template <class T, bool kCentered>
 __global__ void __launch_bounds__(kBlockThreads)
     backward_elements_kernel(const Backward<T> a, int lanes) {
+  cuda::wait_for_work_before();
   __shared__ Team::Scratch scratch;
   Team team(lanes, scratch);
   const float inverse_columns = 1.0f / static_cast<float>(a.columns);

@@ -19,6 +19,7 @@ namespace {
 __global__ void __launch_bounds__(cuda::kWarpSize* cuda::kWarpSize)
     add_partials_kernel(Rows<const float> partial, int count, int columns, float* dweight,
                         float* dbias) {
+  cuda::wait_for_work_before();
   __shared__ float sums[cuda::kWarpSize][cuda::kWarpSize + 1];
   const int lane = static_cast<int>(threadIdx.x), warp = static_cast<int>(threadIdx.y);
   const int first = static_cast<int>(blockIdx.x) * cuda::kWarpSize;
@@ -92,18 +93,19 @@ void launch_forward(const Forward<T>& a) {
   const bool aligned =
       are_aligned(a.x, a.addend, a.sum, a.y, Rows<const T>{a.weight, 0}, Rows<const T>{a.bias, 0});
   const TeamShape shape = team_shape(a.columns, Word<T>::kSize, aligned);
-  const cudaStream_t stream = cuda::Context::instance().stream();
+  constexpr const char* kName = "norm forward";
   dispatch_words(shape.words, [&]<int kWords>() {
     if constexpr (kWords == 0) {
       const int blocks = blocks_for(a.rows, shape, kElementsThreads);
-      forward_elements_kernel<T, kCentered><<<blocks, shape.threads, 0, stream>>>(a, shape.lanes);
+      cuda::launch(kName, forward_elements_kernel<T, kCentered>, blocks, shape.threads, 0, a,
+                   shape.lanes);
     } else {
       const int blocks =
           blocks_for(a.rows, shape, forward_threads(kWords) * forward_blocks(kWords));
-      forward_kernel<T, kCentered, kWords><<<blocks, shape.threads, 0, stream>>>(a, shape.lanes);
+      cuda::launch(kName, forward_kernel<T, kCentered, kWords>, blocks, shape.threads, 0, a,
+                   shape.lanes);
     }
   });
-  cuda::check_launch("norm forward");
 }
 
 template <class T, bool kCentered>
@@ -112,7 +114,7 @@ void launch_backward(Backward<T> a, float* dweight, float* dbias) {
   const bool aligned = are_aligned(a.dy, a.x, a.dresidual, a.dx, Rows<const T>{a.weight, 0});
   const TeamShape shape = team_shape(a.columns, Word<T>::kSize, aligned);
   const int all_columns = kCentered ? 2 * a.columns : a.columns;
-  const cudaStream_t stream = cuda::Context::instance().stream();
+  constexpr const char* kName = "norm backward";
   Tensor partial;
   const auto make_partial = [&](int rows) {
     partial = Tensor::empty({rows, all_columns}, DType::kF32, Device::kCuda);
@@ -122,24 +124,22 @@ void launch_backward(Backward<T> a, float* dweight, float* dbias) {
     if constexpr (kWords == 0) {
       const int blocks = blocks_for(a.rows, shape, kElementsThreads);
       make_partial(blocks * shape.teams());
-      backward_elements_kernel<T, kCentered><<<blocks, shape.threads, 0, stream>>>(a, shape.lanes);
+      cuda::launch(kName, backward_elements_kernel<T, kCentered>, blocks, shape.threads, 0, a,
+                   shape.lanes);
     } else {
       const int blocks =
           blocks_for(a.rows, shape, backward_threads(kWords) * backward_blocks(kWords));
       make_partial(blocks);
       const int shared = shape.teams() == 1 ? 0 : shape.teams() * a.columns;
-      backward_kernel<T, kCentered, kWords>
-          <<<blocks, shape.threads, static_cast<std::size_t>(shared) * sizeof(float), stream>>>(
-              a, shape.lanes);
+      cuda::launch(kName, backward_kernel<T, kCentered, kWords>, blocks, shape.threads,
+                   static_cast<std::size_t>(shared) * sizeof(float), a, shape.lanes);
     }
   });
-  cuda::check_launch("norm backward");
   const dim3 threads(cuda::kWarpSize, cuda::kWarpSize);
   const int blocks = (all_columns + cuda::kWarpSize - 1) / cuda::kWarpSize;
-  add_partials_kernel<<<blocks, threads, 0, stream>>>({a.partial.data, a.partial.stride},
-                                                      static_cast<int>(partial.rows()), a.columns,
-                                                      dweight, dbias);
-  cuda::check_launch("norm weight gradients");
+  cuda::launch("norm weight gradients", add_partials_kernel, blocks, threads, 0,
+               Rows<const float>{a.partial.data, a.partial.stride},
+               static_cast<int>(partial.rows()), a.columns, dweight, dbias);
 }
 
 float weight_offset(NormWeight form) {

@@ -60,6 +60,7 @@ constexpr int forward_blocks(int words) {
 template <class T, bool kCentered, int kWords>
 __global__ void __launch_bounds__(forward_threads(kWords), forward_blocks(kWords))
     forward_kernel(const Forward<T> a, int lanes) {
+  cuda::wait_for_work_before();
   __shared__ Team::Scratch scratch;
   Team team(lanes, scratch);
   const float inverse_columns = 1.0f / static_cast<float>(a.columns);
@@ -114,6 +115,7 @@ __global__ void __launch_bounds__(forward_threads(kWords), forward_blocks(kWords
 template <class T, bool kCentered>
 __global__ void __launch_bounds__(kBlockThreads)
     forward_elements_kernel(const Forward<T> a, int lanes) {
+  cuda::wait_for_work_before();
   __shared__ Team::Scratch scratch;
   Team team(lanes, scratch);
   const float inverse_columns = 1.0f / static_cast<float>(a.columns);

@@ -7,6 +7,7 @@
 #include <bit>
 
 #include "framework/cuda/element.cuh"
+#include "framework/cuda/launch.cuh"
 #include "framework/cuda/reduce.cuh"
 #include "framework/tensor.h"
 
