@@ -8,7 +8,9 @@
 #   --polyhead BIN   the binary; default build/cuda/scripts/polyhead
 #   --launch CMD     what starts it, such as 'scripts/launch.sh -n 1'; default: nothing
 #   --folder F       where everything goes; default runs/study
-#   --gpus N         so many tasks at a time, each on a device of its own; default 1
+#   --gpus N         so many tasks at a time, each on a device of its own; default 1. CUDA_VISIBLE_DEVICES
+#                    may name them, and one of them more than once: with 0,1,0,1 and --gpus 4 one task
+#                    computes on a device while another loads or saves
 #   --seconds S      begin nothing after S seconds; default 480. A training is stopped then, and goes on
 #                    in the next part; anything else is given 50 seconds more
 #   --smoke          the same with a tiny model and text, on the CPU
@@ -112,11 +114,11 @@ conversion_of() {
 
 # uptrain.VARIANT.2 goes to 2 % and saves at 1 %; uptrain.VARIANT.10 resumes, and saves at 5 % too. A run
 # that saves at every percent would write six checkpoints more.
+# In order of preference: a conversion computes on the CPU, and uptraining keeps the devices busy beside it.
 tasks=(parent)
-for variant in "${variants[@]}"; do tasks+=("convert.$variant"); done
-tasks+=(evaluate.0)
 for variant in mha "${variants[@]}"; do tasks+=("uptrain.$variant.2"); done
-tasks+=(evaluate.1 evaluate.2)
+for variant in "${variants[@]}"; do tasks+=("convert.$variant"); done
+tasks+=(evaluate.0 evaluate.1 evaluate.2)
 for variant in mha "${variants[@]}"; do tasks+=("uptrain.$variant.10"); done
 tasks+=(evaluate.5 evaluate.10)
 printf '%s\n' "${tasks[@]}" > "$folder/results/plan.txt"
@@ -239,18 +241,18 @@ IFS=, read -ra devices <<< "${CUDA_VISIBLE_DEVICES:-$(seq -s, 0 $((gpus - 1)))}"
 cores=$(nproc)
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$((cores > gpus ? cores / gpus : 1))}
 
-declare -A task_of=() device_of=() begin_of=() limit_of=() # of the running ones, by process
+declare -A task_of=() place_of=() begin_of=() limit_of=() # of the running ones, by process
 failed=
 trap 'kill "${!task_of[@]}" 2> /dev/null || true; wait; exit 130' INT TERM
 
-begin() { # TASK DEVICE
+begin() { # TASK PLACE: of `devices`
   local limit=$((seconds - SECONDS)) command=() conversion=()
   case $1 in convert.* | evaluate.*) limit=$((limit + 50)) ;; esac
   prepare "$1"
-  CUDA_VISIBLE_DEVICES=$2 timeout -k 40 "$limit" "${launch[@]}" "$polyhead" "${command[@]}" \
+  CUDA_VISIBLE_DEVICES=${devices[$2]} timeout -k 40 "$limit" "${launch[@]}" "$polyhead" "${command[@]}" \
     >> "$folder/logs/$1.log" 2>&1 9>&- &
   task_of[$!]=$1
-  device_of[$!]=$2
+  place_of[$!]=$2
   begin_of[$!]=$SECONDS
   limit_of[$!]=$limit
 }
@@ -270,7 +272,7 @@ $(tail -n 5 "$folder/logs/$task.log")"
   [ "$how" != finished ] || conclude "$task"
   printf '%s\t%d\t%s\n' "$task" "$took" "$how" >> "$times"
   printf '%4d s  %s: %s, %d s\n' "$SECONDS" "$task" "$how" "$took"
-  unset "task_of[$1]" "device_of[$1]" "begin_of[$1]" "limit_of[$1]"
+  unset "task_of[$1]" "place_of[$1]" "begin_of[$1]" "limit_of[$1]"
   tidy
 }
 
@@ -287,11 +289,11 @@ next_task() {
     return
   done
 }
-free_device() {
-  local device
-  for device in "${devices[@]:0:gpus}"; do
-    if [[ " ${device_of[*]} " != *" $device "* ]]; then
-      echo "$device"
+free_place() {
+  local place
+  for ((place = 0; place < gpus; ++place)); do
+    if [[ " ${place_of[*]} " != *" $place "* ]]; then
+      echo "$place"
       return
     fi
   done
@@ -300,10 +302,10 @@ free_device() {
 tidy
 while true; do
   while [ -z "$failed" ] && [ "$SECONDS" -lt "$seconds" ]; do
-    device=$(free_device)
+    place=$(free_place)
     task=$(next_task)
-    if [ -z "$device" ] || [ -z "$task" ]; then break; fi
-    begin "$task" "$device"
+    if [ -z "$place" ] || [ -z "$task" ]; then break; fi
+    begin "$task" "$place"
   done
   [ "${#task_of[@]}" -gt 0 ] || break
   code=0

@@ -59,7 +59,8 @@ def label(variant):
 
 
 def percent_more(nats):
-    return 100 * math.expm1(nats)
+    percent = 100 * math.expm1(nats)
+    return f"{percent:.1f}" if abs(percent) < 100 else f"{percent:.0f}"
 
 
 def table(heading, rows):
@@ -79,25 +80,24 @@ def cells(stages, variant, cell):
     ]
 
 
+def difference(stage, variant):
+    """Perplexity over that of the parent, with the interval."""
+    d = stage.differences[variant]
+    if d["difference"] is None:
+        return ""
+    interval = "" if d["low"] is None else f": {percent_more(d['low'])} to {percent_more(d['high'])}"
+    return f" ({percent_more(d['difference'])} %{interval})"
+
+
 def perplexities(stages, variants, cache):
     def cell(variant):
         return lambda stage: (
-            f"{stage.bits(variant):.4f} ({stage.checkpoints[variant]['byte_perplexity']:.4f})"
+            f"{stage.checkpoints[variant]['byte_perplexity']:.3f}"
+            + ("" if variant == PARENT else difference(stage, variant))
         )
 
     rows = [[label(v), cache.get(v, NONE)] + cells(stages, v, cell(v)) for v in variants]
     return table(["attention", "KV bytes/token"] + STAGE_COLUMNS, rows)
-
-
-def difference(stage, variant):
-    """Perplexity over that of the parent, in per cent, with the interval."""
-    d = stage.differences[variant]
-    if d["difference"] is None:
-        return NONE
-    text = f"{percent_more(d['difference']):+.2f}"
-    if d["low"] is None:
-        return text
-    return f"{text} ({percent_more(d['low']):+.2f} to {percent_more(d['high']):+.2f})"
 
 
 def recovered(stages, variant, stage):
@@ -108,13 +108,9 @@ def recovered(stages, variant, stage):
     return f"{100 * (1 - left / cost):.0f} %" if cost > 0 else NONE
 
 
-def differences(stages, variants):
-    rows = []
-    for variant in variants:
-        row = [label(variant)] + cells(stages, variant, lambda s, v=variant: difference(s, v))
-        rows.append(row + [recovered(stages, variant, stage) for stage in STAGES[1:]])
-    heading = ["attention"] + STAGE_COLUMNS
-    return table(heading + [f"recovered at {stage} %" for stage in STAGES[1:]], rows)
+def recoveries(stages, variants):
+    rows = [[label(v)] + [recovered(stages, v, stage) for stage in STAGES[1:]] for v in variants]
+    return table(["recovered"] + STAGE_COLUMNS[1:], rows)
 
 
 def times_by_task(seconds, variants):
@@ -128,7 +124,7 @@ def times_by_task(seconds, variants):
     return (
         table(["seconds", "train or convert", "uptrain to 2 %", "from 2 to 10 %"], rows)
         + f"\nEvaluations of all checkpoints at {', '.join(map(str, STAGES))} %: {evaluations}."
-        + f" All tasks: {sum(seconds.values())} s of one device.\n"
+        + f" All tasks together: {sum(seconds.values())} s.\n"
     )
 
 
@@ -166,14 +162,13 @@ def main():
         for variant, checkpoint in stage.checkpoints.items()
     }
 
-    print("Bits per byte of the held-out text, byte perplexity in parentheses: right after conversion")
-    print("(0 %) and after uptraining for a share of the parent's steps.\n")
+    print("Byte perplexity of the held-out text, right after conversion (0 %) and after uptraining for a")
+    print("share of the parent's steps; in parentheses by how much it exceeds that of the parent continued")
+    print("for the same steps, with the 95 % interval.\n")
     print(perplexities(stages, variants, cache))
-    print("Perplexity over that of the parent continued for the same steps, in per cent, with the 95 %")
-    print("interval; and the part that uptraining recovered of the bits per byte by which conversion")
-    print("fell behind.\n")
-    print(differences(stages, converted))
-    print("What it took, starts and saves included.\n")
+    print("The part that uptraining brought back of the bits per byte by which conversion fell behind.\n")
+    print(recoveries(stages, converted))
+    print("What it took, starts and saves included; tasks that share a device hold each other up.\n")
     print(times_by_task(seconds, variants), end="")
 
 
