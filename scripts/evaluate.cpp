@@ -11,6 +11,7 @@
 #include "scripts/commands.h"
 #include "scripts/evaluation_report.h"
 #include "scripts/lambada.h"
+#include "scripts/model_source.h"
 #include "scripts/rank_0.h"
 #include "scripts/train_config_fields.h"
 
@@ -126,6 +127,10 @@ void run(const Arguments& arguments, const Communicator& world) {
   const std::filesystem::path folder = std::filesystem::path(arguments.out).parent_path();
   require(folder.empty() || std::filesystem::is_directory(folder),
           "--out {}: there is no folder {}; make it first", arguments.out, folder.string());
+  // Scoring takes long: the last checkpoint is looked for before the first is scored.
+  run_on_all_ranks(world, [&] {
+    for (const std::string& checkpoint : arguments.checkpoints) open_model_source(checkpoint);
+  });
   if (arguments.task == "lambada") return measure_lambada(arguments, world);
   measure_perplexity(arguments, world);
 }

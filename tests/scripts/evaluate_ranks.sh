@@ -82,6 +82,8 @@ refused '--data: is no option of --task lambada' run --task lambada --data text 
 refused '--tokenizer: is no option of --task perplexity' run --data text --tokenizer bytes
 "$polyhead" tokenize passages.jsonl --output other --tokenizer bytes > /dev/null
 refused 'are different texts' run run --data text --data other
+# Before the first is scored, which would fail for its stride.
+refused 'the checkpoint typo does not exist' run typo --data text --stride 0
 
 # Every rank fails in the same way; it is told once.
 if "$launch" --oversubscribe -n 3 "$polyhead" evaluate run --data text --tp 2 > stdout 2> stderr; then
