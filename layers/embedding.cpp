@@ -63,10 +63,11 @@ void VocabParallelEmbedding::backward(const Tensor& dy, const Tensor& ids,
                                       std::int64_t sequence_length) {
   if (position_) {
     ops::embedding_backward(dy, positions(ids.numel(), sequence_length), 0, position_->value.rows(),
-                            1.0, position_->grad);
+                            1.0, grad_to_add_to(*position_));
   }
   ops::embedding_backward(parallel_.enter(dy), ids, weight_.shard_begin,
-                          weight_.shard_end - weight_.shard_begin, factor_, weight_.grad);
+                          weight_.shard_end - weight_.shard_begin, factor_,
+                          grad_to_add_to(weight_));
 }
 
 void VocabParallelEmbedding::collect_parameters(std::vector<Parameter*>& parameters) {

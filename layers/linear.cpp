@@ -52,9 +52,7 @@ void Linear::backward_input(const Tensor& dy, Tensor& dx) const {
 }
 
 void Linear::backward_weights(const Tensor& dy, const Tensor& x) {
-  using enum ops::Transpose;
-  Tensor dweight = joined_grads(weights_);
-  ops::matmul(dy, kYes, x, kNo, ops::Accumulate::kYes, dweight);
+  add_weight_grad(dy, x, weights_);
 }
 
 void Linear::backward_biases(const Tensor& dy) {

@@ -87,7 +87,7 @@ void OutputLoss::loss_and_gradient(const Tensor& h, const Tensor& targets, doubl
     Tensor chunk_dh = all_dh.row_slice(begin, end);
     ops::matmul(dlogits, kNo, parameter.value, kNo, ops::Accumulate::kNo, chunk_dh);
     if (end == all_h.rows()) leaving = parallel_.start_leaving(std::move(all_dh));
-    ops::matmul(dlogits, kYes, chunk_h, kNo, ops::Accumulate::kYes, parameter.grad);
+    add_weight_grad(dlogits, chunk_h, {&parameter, 1});
   }
   dh = leaving.wait();
 }

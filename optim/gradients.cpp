@@ -16,10 +16,10 @@ void sum_over(const Communicator& group, const FlatRange& range, ParameterStore&
   for (const auto& run :
        segment_runs_in(range, store, [](const Parameter& p) { return p.partial_over; })) {
     if (run.property != &group) continue;
-    parts.push_back(store.grads().row_slice(run.begin, run.end));
+    parts.push_back(store.grads({run.begin, run.end}));
     size += parts.back().numel();
   }
-  Tensor packed = Tensor::empty_like(store.grads(), {size});
+  Tensor packed = Tensor::empty_like(parts.front(), {size});
   const auto copy_each = [&](auto&& copy) {
     std::int64_t offset = 0;
     for (Tensor& part : parts) {
@@ -64,14 +64,14 @@ void GradientSum::add_final(const Parameter& first) {
   POLYHEAD_CHECK(segment != segments.end() && segment->begin < bucketed_from_,
                  "the gradient of {} is final twice, or not in the store", first.name);
   const std::int64_t size = bucketed_from_ - segment->begin;
-  if (size * static_cast<std::int64_t>(size_of(store_.grads().dtype())) >= bucket_bytes_) {
+  if (size * static_cast<std::int64_t>(size_of(first.grad.dtype())) >= bucket_bytes_) {
     start_bucket(segment->begin);
   }
 }
 
 void GradientSum::finish() {
-  Tensor& grads = store_.grads();
   if (store_.shard_over()) {
+    const Tensor grads = store_.grads();
     sum_partial({0, grads.numel()}, store_);
     Tensor mine = grads.row_slice(store_.shard().begin, store_.shard().end);
     store_.shard_over()->reduce_scatter(grads, mine);
@@ -83,7 +83,7 @@ void GradientSum::finish() {
 
 void GradientSum::start_bucket(std::int64_t begin) {
   sum_partial({begin, bucketed_from_}, store_);
-  Tensor bucket = store_.grads().row_slice(begin, bucketed_from_);
+  Tensor bucket = store_.grads({begin, bucketed_from_});
   buckets_.push_back(data_parallel_.start_all_reduce(bucket));
   bucketed_from_ = begin;
 }
@@ -95,7 +95,7 @@ void sum_gradients(ParameterStore& store, const Communicator& data_parallel) {
 Tensor squared_gradient_norm(const ParameterStore& store, const Communicator& tensor_parallel) {
   Tensor squares = Tensor::zeros({1}, DType::kF64, store.grads().device());
   for (const auto& run : segment_runs_in_shard(store, [](const Parameter& p) { return p.owner; })) {
-    if (run.property) ops::add_sum_squares(store.grads().row_slice(run.begin, run.end), squares);
+    if (run.property) ops::add_sum_squares(store.grads({run.begin, run.end}), squares);
   }
   tensor_parallel.all_reduce(squares);
   if (store.shard_over()) store.shard_over()->all_reduce(squares);

@@ -54,8 +54,7 @@ void AdamW::update(const FlatRange& range, bool decays, const ops::MomentRoundin
   ops::AdamwOptions options = options_;
   if (!decays) options.weight_decay = 0;
   options.rounding = rounding;
-  ops::adamw(store_.grads().row_slice(range.begin, range.end), options, scalars_, value, first,
-             second, rounded);
+  ops::adamw(store_.grads(range), options, scalars_, value, first, second, rounded);
 }
 
 }  // namespace polyhead

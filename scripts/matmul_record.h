@@ -1,11 +1,11 @@
 // Which algorithms a run's matrix products take: measured once, the same on all ranks and after a
 // resume.
 //
-// Before the first step all ranks rehearse a micro-batch, in which the products of a step meet the
-// shapes that they will have. Then all take over what rank 0 measured, and rank 0 keeps it in the
-// run folder, where a later start finds it. Products of other shapes take the library's first
-// guess. The rehearsal costs a second or two on the first start, and the time of a micro-batch on
-// later ones.
+// Before the first step all ranks rehearse a micro-batch, or two where a step has several, in which
+// the products of a step meet the shapes that they will have. Then all take over what rank 0
+// measured, and rank 0 keeps it in the run folder, where a later start finds it. Products of other
+// shapes take the library's first guess. The rehearsal costs a second or two on the first start,
+// and the time of the micro-batches on later ones.
 #pragma once
 
 #include <filesystem>

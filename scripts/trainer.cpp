@@ -163,9 +163,12 @@ void Trainer::settle_products() {
   products_settled_ = true;
   if (config_.training.deterministic) return ops::set_matmul_measuring(compute_.device, false);
   settle_matmuls(config_.checkpoint.folder, layout_.world, compute_.device, [&] {
-    const Batch batch =
-        on_device(data_.batch(0, config_.training.micro_batch_size), compute_.device);
-    forward_backward(batch, /*weight=*/0);
+    // The first micro-batch's products write the weights' gradients, all later ones' add to them.
+    const std::int64_t samples =
+        std::min(2 * config_.training.micro_batch_size,
+                 config_.training.global_batch_size / layout_.data->size());
+    store_.zero_grads();
+    forward_backward(on_device(data_.batch(0, samples), compute_.device), /*weight=*/0);
   });
 }
 

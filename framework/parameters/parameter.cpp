@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "framework/dispatch.h"
+#include "framework/ops/matmul.h"
 #include "framework/random.h"
 
 namespace polyhead {
@@ -56,7 +57,7 @@ SliceIndex slice_index(const Parameter& parameter) {
 
 namespace {
 
-Tensor joined(const std::vector<Parameter>& parts, Tensor Parameter::*member) {
+Tensor joined(std::span<const Parameter> parts, Tensor Parameter::*member) {
   std::int64_t rows = 0;
   for (const Parameter& part : parts) rows += (part.*member).shape()[0];
   return (parts.front().*member).extended_rows(rows);
@@ -87,12 +88,29 @@ void fill_ones(const Parameter& parameter, Tensor& value) {
 
 }  // namespace
 
-Tensor joined_values(const std::vector<Parameter>& parts) {
+Tensor joined_values(std::span<const Parameter> parts) {
   return joined(parts, &Parameter::value);
 }
 
-Tensor joined_grads(const std::vector<Parameter>& parts) {
+Tensor joined_grads(std::span<const Parameter> parts) {
   return joined(parts, &Parameter::grad);
+}
+
+void add_weight_grad(const Tensor& dy, const Tensor& x, std::span<Parameter> parts) {
+  const bool empty = std::ranges::all_of(parts, &Parameter::grad_is_empty);
+  for (Parameter& part : parts) {
+    if (!empty) grad_to_add_to(part);
+    part.grad_is_empty = false;
+  }
+  Tensor grad = joined_grads(parts);
+  ops::matmul(dy, ops::Transpose::kYes, x, ops::Transpose::kNo,
+              empty ? ops::Accumulate::kNo : ops::Accumulate::kYes, grad);
+}
+
+Tensor& grad_to_add_to(Parameter& parameter) {
+  if (parameter.grad_is_empty) parameter.grad.set_zero();
+  parameter.grad_is_empty = false;
+  return parameter.grad;
 }
 
 Tensor initial_value(const Parameter& parameter, std::uint64_t seed, DType dtype) {

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -46,6 +47,9 @@ struct Parameter {
 
   Tensor value;  // local_shape
   Tensor grad;   // local_shape, accumulated; in the accumulation dtype of value
+  // Nothing was added to the sum that ParameterStore::zero_grads began: whatever grad holds, it
+  // counts as zeros. Only matrices are left like this.
+  bool grad_is_empty = false;
 
   bool is_sharded() const { return shard_dim != kReplicated; }
 };
@@ -66,8 +70,15 @@ Tensor valid_part(const Parameter& parameter, const Tensor& local);
 SliceIndex slice_index(const Parameter& parameter);
 
 // One (rows, cols) view over `parts`, which a ParameterStore has laid out one behind the other.
-Tensor joined_values(const std::vector<Parameter>& parts);
-Tensor joined_grads(const std::vector<Parameter>& parts);
+Tensor joined_values(std::span<const Parameter> parts);
+Tensor joined_grads(std::span<const Parameter> parts);
+
+// The gradient of a product y = x W^T, where W (out, in) joins `parts`: dW += dy^T x with dy
+// (N, out), x (N, in), or dW = where that is empty, which saves a pass that zeroes it and one that
+// reads the zeros.
+void add_weight_grad(const Tensor& dy, const Tensor& x, std::span<Parameter> parts);
+// A matrix's gradient for an op that can only add: if empty, it becomes zeros.
+Tensor& grad_to_add_to(Parameter& parameter);
 
 // How the parameter begins, as a host tensor of local_shape in f32 or f64: what `initialization`
 // says, zero in the padding. The result is independent of the sharding.

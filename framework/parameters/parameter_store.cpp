@@ -69,6 +69,13 @@ FlatRange ParameterStore::shard(int rank) const {
   return {rank * part, (rank + 1) * part};
 }
 
+Tensor ParameterStore::grads(const FlatRange& range) const {
+  for (const Segment& segment : segments_) {
+    if (overlap(range_of(segment), range).size() > 0) grad_to_add_to(*segment.parameter);
+  }
+  return grads_.row_slice(range.begin, range.end);
+}
+
 Tensor ParameterStore::make_state(DType dtype) const {
   return Tensor::zeros(masters().shape(), dtype, masters().device());
 }
@@ -128,7 +135,17 @@ void ParameterStore::initialize(std::uint64_t seed) {
 }
 
 void ParameterStore::zero_grads() {
-  grads_.set_zero();
+  std::int64_t begin = 0;  // of the vectors behind the last matrix
+  const auto zero_up_to = [&](std::int64_t end) {
+    if (begin < end) grads_.row_slice(begin, end).set_zero();
+  };
+  for (const Segment& segment : segments_) {
+    if (segment.parameter->local_shape.rank() == 1) continue;
+    segment.parameter->grad_is_empty = true;
+    zero_up_to(segment.begin);
+    begin = segment.begin + segment.size;
+  }
+  zero_up_to(size());
 }
 
 void ParameterStore::zero_values() {

@@ -1,9 +1,12 @@
 // ParameterStore: the flat buffers behind a model's parameters.
 //
 // Values, gradients and any optimizer state lie in one buffer each with the same layout on all
-// ranks, so clearing gradients, reducing them over data-parallel ranks and stepping the optimizer
-// are passes over flat memory. Segments start at multiples of 64 elements (fused stacks stay
-// adjacent); the gaps hold zeros. Nothing flat is ever written to a file.
+// ranks, so reducing gradients over data-parallel ranks and stepping the optimizer are passes over
+// flat memory. Segments start at multiples of 64 elements (fused stacks stay adjacent); the gaps
+// hold zeros. Nothing flat is ever written to a file.
+//
+// A step's sums of gradients begin without a pass over memory: a matrix's is only marked as empty,
+// and the first product that is added to it (add_weight_grad) writes over what it held.
 //
 // Where the model computes in bf16, f32 master values lie beside the bf16 ones: the optimizer
 // updates the masters, and updates too small for bf16 are not lost.
@@ -53,8 +56,10 @@ class ParameterStore {
   // What the optimizer of this rank updates: f32 masters, or a view of the values themselves.
   const Tensor& masters() const { return masters_; }  // (shard size)
   bool has_masters() const { return masters_.dtype() != values_.dtype(); }
-  const Tensor& grads() const { return grads_; }  // (size)
-  Tensor& grads() { return grads_; }
+  // The sums of gradients in `range`. Those that are still empty become zeros: of parameters that
+  // no backward has touched, so in a whole step none.
+  Tensor grads(const FlatRange& range) const;
+  Tensor grads() const { return grads({0, size()}); }  // (size)
   std::int64_t size() const { return values_.numel(); }
 
   // Null where every rank holds all of the state.
@@ -84,6 +89,7 @@ class ParameterStore {
   // Master and value of one parameter from a host tensor of its local shape, in the masters' dtype.
   void set_value(const Segment& segment, const Tensor& host);
   void initialize(std::uint64_t seed);
+  // All gradients are zeros from now on: vectors' at once, matrices' as grad_is_empty says.
   void zero_grads();
   void zero_values();  // gaps and padding too
 
