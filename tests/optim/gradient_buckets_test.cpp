@@ -24,7 +24,8 @@ struct Sums {
 };
 
 // One step of several micro-batches, each of two sequences of six tokens that no other rank of
-// `data` has. Without bucket_bytes the gradients are summed behind it.
+// `data` has. Without bucket_bytes the gradients are summed behind it, and what they are added to
+// are zeros in place of a step's before.
 Sums sums_of_step(const ModelConfig& config, const Communicator& tensor, const Communicator& data,
                   bool sequence_parallel, int micro_batches,
                   std::optional<std::int64_t> bucket_bytes) {
@@ -33,6 +34,7 @@ Sums sums_of_step(const ModelConfig& config, const Communicator& tensor, const C
   Model model(config, kLength, parallel, DType::kF32);
   ParameterStore store(model.parameters(), DType::kF32, Device::kCpu);
   store.initialize(5);
+  if (bucket_bytes) testing::zero_poisoned_grads(store);
   const std::int64_t before = data.counters()[Collective::kAllReduce].calls;
   GradientSum sum(store, data, bucket_bytes.value_or(0));
   for (int i = 0; i < micro_batches; ++i) {

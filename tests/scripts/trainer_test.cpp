@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "tests/support/compare.h"
+#include "tests/support/poisoned_gradients.h"
 #include "tests/support/training_run.h"
 
 namespace polyhead {
@@ -42,6 +43,31 @@ TEST(Bf16Moments, LearnAsF32OnesDo) {
   EXPECT_NE(rounded, exact);
   for (std::size_t i = 0; i < exact.size(); ++i) {
     EXPECT_NEAR(rounded[i] / exact[i], 1, kTolerance) << "step " << i;
+  }
+}
+
+// The losses of a run whose gradients are spoilt between the steps, and those of one left alone.
+TEST(Gradients, OfTheStepBeforeAreNotRead) {
+  TrainingRun run;
+  run.config.model.tie_word_embeddings = true;
+  for (const auto& [tensor_ranks, data_ranks, distributed_optimizer] :
+       {std::tuple{1, 1, false}, {2, 2, false}, {1, 2, true}}) {
+    SCOPED_TRACE(fmt::format("tp {}, dp {}", tensor_ranks, data_ranks));
+    run.config.parallel.distributed_optimizer = distributed_optimizer;
+    const auto losses_of = [&](bool spoilt) {
+      std::vector<double> losses;
+      run.run(tensor_ranks, data_ranks, [&](Trainer& trainer, const Communicator& world) {
+        trainer.initialize();
+        std::vector<double> mine;
+        for (int step = 0; step < 5; ++step) {
+          if (spoilt) testing::zero_poisoned_grads(trainer.store());
+          mine.push_back(trainer.step().loss);
+        }
+        if (world.rank() == 0) losses = mine;
+      });
+      return losses;
+    };
+    EXPECT_EQ(losses_of(true), losses_of(false));
   }
 }
 

@@ -15,6 +15,7 @@
 #include "framework/parameters/parameter_store.h"
 #include "layers/model.h"
 #include "tests/support/cuda.h"
+#include "tests/support/poisoned_gradients.h"
 
 namespace polyhead::testing {
 
@@ -135,6 +136,7 @@ inline RunResult run_model(const ModelConfig& config, const RunShape& shape,
   ParameterStore store(model.parameters(), shape.dtype, shape.device);
   store.initialize(5);
   scatter_vectors(store);
+  zero_poisoned_grads(store);
   const std::int64_t tokens = shape.batch * shape.length;
   // No id occurs twice, so each row of an untied embedding's gradient is a row of dx: the gradient
   // of the first block's input is compared without a name of its own.
