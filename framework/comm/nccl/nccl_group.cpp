@@ -3,10 +3,13 @@
 #include <nccl.h>
 
 #include <array>
+#include <chrono>
 #include <cstdlib>
 #include <cstring>
+#include <future>
 #include <set>
 
+#include "framework/comm/hang.h"
 #include "framework/cuda/check.h"
 #include "framework/cuda/context.h"
 #include "framework/error.h"
@@ -14,6 +17,8 @@
 
 namespace polyhead {
 namespace {
+
+constexpr auto kBetweenLooks = std::chrono::milliseconds(20);
 
 void check(ncclResult_t result, const char* call) {
   if (result == ncclSuccess) return;
@@ -64,6 +69,22 @@ NcclGroup::Join enqueue(const char* name, Call&& call) {
 
 struct NcclGroup::State {
   ncclComm_t comm = nullptr;
+
+  // NCCL waits for a rank that never comes for ever, and a call that does not block would leave
+  // every later one unfinished too: so another thread waits, and this one watches.
+  void join(const Communicator& group, const ncclUniqueId& id) {
+    enqueued_on_device(Collective::kSplit, sizeof(id.internal), group.size());
+    const DeviceWait wait;
+    int device = 0;
+    POLYHEAD_CUDA(cudaGetDevice(&device));
+    std::future<ncclResult_t> joining = std::async(std::launch::async, [&] {
+      return cudaSetDevice(device) == cudaSuccess
+                 ? ncclCommInitRank(&comm, group.size(), id, group.rank())
+                 : ncclUnhandledCudaError;
+    });
+    while (joining.wait_for(kBetweenLooks) != std::future_status::ready) wait.check();
+    check(joining.get(), "ncclCommInitRank");
+  }
 };
 
 bool NcclGroup::usable(const Communicator& group) {
@@ -80,7 +101,7 @@ NcclGroup::NcclGroup(const Communicator& group) : state_(std::make_unique<State>
   }
   message = group.all_gather_strings(message).front();
   std::memcpy(id.internal, message.data(), sizeof(id.internal));
-  check(ncclCommInitRank(&state_->comm, group.size(), id, group.rank()), "ncclCommInitRank");
+  state_->join(group, id);
 }
 
 NcclGroup::~NcclGroup() {
