@@ -4,7 +4,16 @@
 #include <cmath>
 #include <utility>
 
+#include "framework/files/json.h"
+
 namespace polyhead {
+
+nlohmann::json parse_config_object(std::string_view text, const std::string& source) {
+  constexpr JsonLimits kLimits{.depth = 8, .bytes = 1 << 20};
+  nlohmann::json json = parse_json(text, source, kLimits);
+  require(json.is_object(), "{}: must be a JSON object", source);
+  return json;
+}
 
 ConfigFields::ConfigFields(const nlohmann::json& object, std::string source, std::string prefix)
     : object_(object), source_(std::move(source)), prefix_(std::move(prefix)) {}

@@ -16,6 +16,10 @@
 
 namespace polyhead {
 
+// The object that a config.json consists of, bounded in size and depth. Throws Error, naming
+// `source`.
+nlohmann::json parse_config_object(std::string_view text, const std::string& source);
+
 class ConfigFields {
  public:
   // `object` outlives the fields; `source` is the file, `prefix` what names the object in it

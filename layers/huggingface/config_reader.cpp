@@ -1,6 +1,5 @@
 #include "layers/huggingface/config_reader.h"
 
-#include "framework/files/json.h"
 #include "framework/files/mapped_file.h"
 #include "layers/huggingface/config_families.h"
 #include "layers/huggingface/config_fields.h"
@@ -8,8 +7,6 @@
 
 namespace polyhead {
 namespace {
-
-constexpr JsonLimits kLimits{.depth = 8, .bytes = 1 << 20};
 
 std::string supported_families() {
   std::string names;
@@ -38,12 +35,6 @@ void require_buildable(const ModelConfig& config, const std::string& source) {
           problems);
 }
 
-nlohmann::json parse_object(std::string_view text, const std::string& source) {
-  nlohmann::json json = parse_json(text, source, kLimits);
-  require(json.is_object(), "{}: must be a JSON object", source);
-  return json;
-}
-
 StoredFormat stored_format(ConfigFields& fields) {
   StoredFormat format;
   format.model_type = fields.text("model_type").value_or("");
@@ -56,7 +47,7 @@ StoredFormat stored_format(ConfigFields& fields) {
 }  // namespace
 
 HuggingFaceModel parse_huggingface_config(std::string_view text, const std::string& source) {
-  const nlohmann::json json = parse_object(text, source);
+  const nlohmann::json json = parse_config_object(text, source);
   ConfigFields fields(json, source);
   const ConfigFamily& family = family_of(fields);
   HuggingFaceModel model;
@@ -79,7 +70,7 @@ HuggingFaceModel read_huggingface_model(const std::filesystem::path& folder) {
 
 StoredFormat read_stored_format(const std::filesystem::path& folder) {
   const std::filesystem::path path = folder / "config.json";
-  const nlohmann::json json = parse_object(MappedFile(path).text(), path.string());
+  const nlohmann::json json = parse_config_object(MappedFile(path).text(), path.string());
   ConfigFields fields(json, path.string());
   return stored_format(fields);
 }

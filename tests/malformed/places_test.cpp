@@ -8,6 +8,7 @@
 #include "framework/checkpoint/safetensors_reader.h"
 #include "framework/checkpoint/safetensors_writer.h"
 #include "framework/checkpoint/trainer_state.h"
+#include "layers/huggingface/special_tokens.h"
 #include "scripts/train_config.h"
 #include "tests/data/dataset_files.h"
 #include "tests/malformed/malformed_file.h"
@@ -37,6 +38,8 @@ std::vector<Reader> readers() {
       {"Index", "model.safetensors.index.json", open_model},
       {"Shard", "model-00002-of-00002.safetensors", open_model},
       {"TrainerJson", "trainer.json", [](const fs::path& folder) { read_trainer_state(folder); }},
+      {"GenerationConfig", "generation_config.json",
+       [](const fs::path& folder) { read_end_tokens(folder, 131); }},
       {"Idx", "text.idx", open_dataset},
       {"Bin", "text.bin", open_dataset},
       {"Description", "text.json", open_dataset},
