@@ -7,6 +7,7 @@
 
 #include "data/text_stream.h"
 #include "framework/error.h"
+#include "layers/huggingface/special_tokens.h"
 #include "scripts/checkpoint_tokenizer.h"
 
 namespace polyhead {
@@ -57,6 +58,12 @@ Tensor next_logits(const InferenceModel& inference, std::span<const std::int32_t
   return logits.to(Device::kCpu).reshaped({logits.cols()});
 }
 
+bool ends_text(std::int32_t token, const std::vector<std::int64_t>& end_tokens,
+               const Tokenizer& tokenizer) {
+  if (end_tokens.empty()) return tokenizer.token_bytes(token).empty();
+  return std::ranges::find(end_tokens, token) != end_tokens.end();
+}
+
 // Rank 0's value on all ranks.
 std::int32_t told(std::int32_t value, const Communicator& world) {
   Tensor message = Tensor::empty({1}, DType::kI32);
@@ -77,11 +84,15 @@ Generation generate(const std::filesystem::path& checkpoint, const std::string& 
   }
   ModelSource source;
   std::optional<Tokenizer> tokenizer;
+  std::vector<std::int64_t> end_tokens;
   Generation generation;
   run_on_all_ranks(world, [&] {
     source = open_model_source(checkpoint);
     tokenizer.emplace(open_checkpoint_tokenizer(source));
     generation.prompt = encode_prompt(prompt, *tokenizer, source);
+    if (!options.ignore_eos) {
+      end_tokens = read_end_tokens(source.folder, source.model.vocab_size.value());
+    }
   });
   const auto prompt_tokens = static_cast<std::int64_t>(generation.prompt.size());
   const std::int64_t most_tokens = prompt_tokens + options.max_new_tokens;
@@ -107,7 +118,7 @@ Generation generate(const std::filesystem::path& checkpoint, const std::string& 
     token = told(token, world);
     sequence.push_back(token);
     ended = static_cast<std::int64_t>(sequence.size()) == most_tokens ||
-            (!options.ignore_eos && tokenizer->token_bytes(token).empty());
+            (!options.ignore_eos && ends_text(token, end_tokens, *tokenizer));
   }
   run_on_all_ranks(world, [&] {
     if (world.rank() == 0) write(text.finish());

@@ -1,7 +1,9 @@
 // Text that a checkpoint writes on, token by token.
 //
-// A token that is no text (the end of a document, and what other special tokens a vocabulary has)
-// ends the text. How a prompt becomes tokens is in scripts/checkpoint_tokenizer.h.
+// The tokens that the model's folder names end the text (layers/huggingface/special_tokens.h), and
+// no others; where it names none, any token that is no text does: the end of a document, and what
+// other special tokens a vocabulary has. How a prompt becomes tokens is in
+// scripts/checkpoint_tokenizer.h.
 //
 // Every token takes a forward pass over the whole sequence, as no keys and values are kept: time
 // grows with the square of the length. The logits of the last position alone are computed.
@@ -23,7 +25,7 @@ namespace polyhead {
 struct GenerationOptions {
   std::int64_t max_new_tokens = 128;
   SamplingOptions sampling = {};
-  bool ignore_eos = false;  // a token that is no text does not end it
+  bool ignore_eos = false;  // no token ends it
   InferenceOptions inference = {};
 };
 
@@ -37,8 +39,8 @@ struct Generation {
 // of text in UTF-8 as they come. The same tokens on any number of ranks, up to rounding in the
 // model. Warns on stderr of rotary positions that training did not reach. Throws Error for a prompt
 // that is not UTF-8 or has tokens that the model lacks, more positions than the model has, a
-// checkpoint that is damaged or lacks its tokenizer, and what `write` throws; ConfigurationError
-// for options out of their range.
+// checkpoint that is damaged, lacks its tokenizer or names end tokens that the model lacks, and
+// what `write` throws; ConfigurationError for options out of their range.
 Generation generate(const std::filesystem::path& checkpoint, const std::string& prompt,
                     const GenerationOptions& options, const Communicator& world,
                     const std::function<void(std::string_view)>& write);

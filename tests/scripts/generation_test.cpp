@@ -7,6 +7,7 @@
 #include <algorithm>
 
 #include "data/tokenize.h"
+#include "layers/huggingface/config_json.h"
 #include "layers/huggingface/tensor_layout.h"
 #include "tests/support/ranks.h"
 #include "tests/support/training_run.h"
@@ -68,17 +69,30 @@ class ByteRun {
 
   Written generate(const std::string& prompt, const GenerationOptions& options,
                    const Communicator& world) const {
-    omp_set_num_threads(1);
-    GenerationOptions own = options;
-    own.inference = {.tensor_parallel_size = world.size(), .device = DeviceChoice::kCpu};
-    Written written;
-    written.generation =
-        polyhead::generate(checkpoint(), prompt, own, world,
-                           [&](std::string_view piece) { written.pieces.emplace_back(piece); });
-    return written;
+    return generate_from(checkpoint(), prompt, options, world);
   }
   Written generate(const std::string& prompt, const GenerationOptions& options = {}) const {
     return generate(prompt, options, *make_solo_communicator());
+  }
+
+  // From a copy of the checkpoint whose config.json names no special tokens, with another
+  // generation_config.json.
+  Written generate_with(const std::string& generation_config, const std::string& prompt,
+                        const GenerationOptions& options = {}) const {
+    const testing::TemporaryFolder folder;
+    const std::filesystem::path copy = folder / "checkpoint";
+    std::filesystem::copy(checkpoint(), copy, std::filesystem::copy_options::recursive);
+    TrainerState state = read_trainer_state(copy);
+    const auto write = [&](const std::string& name, const std::string& text) {
+      std::filesystem::remove(copy / name);
+      const FileRecord written = write_durably(copy, name, text);
+      std::ranges::replace_if(
+          state.files, [&](const FileRecord& file) { return file.name == name; }, written);
+    };
+    write("config.json", huggingface_config_json(model(), kTrainedLength));
+    write("generation_config.json", generation_config);
+    testing::write_file(copy / "trainer.json", to_json(state));
+    return generate_from(copy, prompt, options, *make_solo_communicator());
   }
 
   std::filesystem::path checkpoint() const { return run_.checkpoint(kSteps); }
@@ -87,6 +101,18 @@ class ByteRun {
   static constexpr std::int64_t kTrainedLength = 24;
 
  private:
+  static Written generate_from(const std::filesystem::path& checkpoint, const std::string& prompt,
+                               const GenerationOptions& options, const Communicator& world) {
+    omp_set_num_threads(1);
+    GenerationOptions own = options;
+    own.inference = {.tensor_parallel_size = world.size(), .device = DeviceChoice::kCpu};
+    Written written;
+    written.generation =
+        polyhead::generate(checkpoint, prompt, own, world,
+                           [&](std::string_view piece) { written.pieces.emplace_back(piece); });
+    return written;
+  }
+
   TrainingRun run_;
 };
 
@@ -150,6 +176,31 @@ TEST_F(Generate, EndsWithTheDocument) {
   const Written further = run().generate("a\u00e9", on);
   EXPECT_EQ(further.generation.tokens.size(), 30u);
   EXPECT_THAT(further.text(), HasSubstr("\U0001F600!\n" + kDocument + "\n"));
+}
+
+TEST_F(Generate, EndsWithTheTokensThatTheFolderNames) {
+  const GenerationOptions options{.max_new_tokens = 30};
+  const auto text = [&](const std::string& ends) {
+    return run().generate_with(ends, "a\u00e9", options).text();
+  };
+  EXPECT_EQ(text(R"({"eos_token_id": 33})"), "\u20ac\U0001F600!") << "a token that is text";
+  EXPECT_EQ(text(R"({"eos_token_id": [7, 10, 256]})"), "\u20ac\U0001F600!\n");
+  EXPECT_EQ(text(R"({"eos_token_id": null})"), "\u20ac\U0001F600!\n") << "none is named";
+  const Written on = run().generate_with(R"({"eos_token_id": 7})", "a\u00e9", options);
+  EXPECT_EQ(on.generation.tokens.size(), 30u);
+  EXPECT_THAT(on.text(), HasSubstr("\U0001F600!\n" + kDocument + "\n"))
+      << "the end of the document is not named";
+}
+
+TEST_F(Generate, RefusesEndTokensThatTheModelLacks) {
+  const std::string wrong = R"({"eos_token_id": [256, 257]})";
+  EXPECT_THAT(error_of([&] { run().generate_with(wrong, "a"); }),
+              HasSubstr("generation_config.json: eos_token_id: got [256,257]; must be a token of "
+                        "the vocabulary, from 0 to 256"));
+  EXPECT_EQ(run()
+                .generate_with(wrong, "a", {.max_new_tokens = 5, .ignore_eos = true})
+                .generation.tokens.size(),
+            5u);
 }
 
 TEST_F(Generate, BeginsADocumentWithoutAPrompt) {
