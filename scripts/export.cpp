@@ -12,6 +12,7 @@
 #include "framework/comm/hang.h"
 #include "framework/ops/elementwise.h"
 #include "layers/huggingface/config_json.h"
+#include "layers/huggingface/special_tokens.h"
 #include "layers/huggingface/tensor_layout.h"
 #include "layers/parameter_shapes.h"
 #include "scripts/commands.h"
@@ -87,6 +88,7 @@ std::string export_model(const ExportOptions& options) {
   const ModelSource source = open_model_source(options.source);
   if (source.trainer) verify_checkpoint(source.folder);
   require_parameters(source);
+  const SpecialTokens tokens = read_special_tokens(source.folder, source.model.vocab_size.value());
 
   if (destination.has_parent_path()) fs::create_directories(destination.parent_path());
   CheckpointTransaction transaction(destination);
@@ -94,11 +96,11 @@ std::string export_model(const ExportOptions& options) {
   const DType dtype = options.dtype.value_or(stored_dtype(source));
   write_tensors(source, options.dtype, folder);
   write_durably(folder, "config.json",
-                huggingface_config_json(source.model, source.sequence_length, dtype));
+                huggingface_config_json(source.model, source.sequence_length, dtype, tokens));
   const std::vector<std::string> companions = companion_files(source);
   for (const std::string& name : companions) copy_durably(source.folder / name, folder, name);
   if (std::ranges::find(companions, kGenerationConfig) == companions.end()) {
-    write_durably(folder, kGenerationConfig, generation_config_json(std::nullopt));
+    write_durably(folder, kGenerationConfig, generation_config_json(tokens));
   }
   transaction.commit_model();
   const std::string_view model_type = huggingface_model_type(source.model);

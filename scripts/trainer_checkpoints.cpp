@@ -100,15 +100,17 @@ std::filesystem::path Trainer::save() {
               state_.step, segment.parameter->name);
     }
   });
+  SpecialTokens tokens;
+  if (data_.eod_id()) tokens.eos_token_id = {*data_.eod_id()};
   const std::filesystem::path run = config_.checkpoint.folder;
-  const std::filesystem::path saved =
-      save_checkpoint(run, layout_.world, *layout_.tensor, store_, moments(),
-                      {.trainer = state_,
-                       .config_json = huggingface_config_json(
-                           config_.model, config_.data.sequence_length, store_.values().dtype()),
-                       .generation_config_json = generation_config_json(data_.eod_id()),
-                       .layout = written_layout(config_.model),
-                       .tokenizer_files = data_.tokenizer_files()});
+  const std::filesystem::path saved = save_checkpoint(
+      run, layout_.world, *layout_.tensor, store_, moments(),
+      {.trainer = state_,
+       .config_json = huggingface_config_json(config_.model, config_.data.sequence_length,
+                                              store_.values().dtype(), tokens),
+       .generation_config_json = generation_config_json(tokens),
+       .layout = written_layout(config_.model),
+       .tokenizer_files = data_.tokenizer_files()});
   run_on_all_ranks(layout_.world, [&] {
     if (layout_.world.rank() == 0) {
       prune_checkpoints(run, config_.checkpoint.keep_last, config_.checkpoint.keep_every);

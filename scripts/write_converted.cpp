@@ -2,6 +2,7 @@
 
 #include "layers/conversion/convert_checkpoint.h"
 #include "layers/huggingface/config_json.h"
+#include "layers/huggingface/special_tokens.h"
 #include "layers/huggingface/tensor_layout.h"
 #include "scripts/companion_files.h"
 
@@ -15,7 +16,8 @@ void write_converted(const ModelSource& source, const std::filesystem::path& des
       {source.folder, source.layout, companion_files(source), source.trainer}, destination,
       conversion,
       {to_yaml(config),
-       huggingface_config_json(config.model, config.data.sequence_length, stored_dtype(source)),
+       huggingface_config_json(config.model, config.data.sequence_length, stored_dtype(source),
+                               read_special_tokens(source.folder, config.model.vocab_size.value())),
        written_layout(config.model), method, report});
 }
 

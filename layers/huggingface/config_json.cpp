@@ -84,11 +84,7 @@ Json common_fields(const ModelConfig& c, std::int64_t sequence_length) {
           {"attention_dropout", 0.0},
           {"tie_word_embeddings", c.tie_word_embeddings},
           {"initializer_range", c.init_method_std},
-          {"use_cache", true},
-          // Special tokens are the tokenizer's business.
-          {"bos_token_id", nullptr},
-          {"eos_token_id", nullptr},
-          {"pad_token_id", nullptr}};
+          {"use_cache", true}};
 }
 
 Json window(const ModelConfig& c) {
@@ -146,9 +142,7 @@ void add_gpt2(const ModelConfig& c, Json& json) {
           {"resid_pdrop", 0.0},
           {"tie_word_embeddings", c.tie_word_embeddings},
           {"initializer_range", c.init_method_std},
-          {"use_cache", true},
-          {"bos_token_id", nullptr},
-          {"eos_token_id", nullptr}};
+          {"use_cache", true}};
 }
 
 void add_deepseek(const ModelConfig& c, Json& json) {
@@ -160,6 +154,17 @@ void add_deepseek(const ModelConfig& c, Json& json) {
   json["rope_interleave"] = true;
   json["attention_bias"] = false;
   json["first_k_dense_replace"] = c.num_layers;  // no layer has experts
+}
+
+void add_special_tokens(const SpecialTokens& tokens, Json& json) {
+  const auto one = [](const std::optional<std::int64_t>& token) {
+    return token ? Json(*token) : Json(nullptr);
+  };
+  const std::vector<std::int64_t>& ends = tokens.eos_token_id;
+  json["bos_token_id"] = one(tokens.bos_token_id);
+  json["eos_token_id"] = ends.empty() ? Json(nullptr) : Json(ends);
+  if (ends.size() == 1) json["eos_token_id"] = ends.front();
+  json["pad_token_id"] = one(tokens.pad_token_id);
 }
 
 const char* torch_name(DType dtype) {
@@ -216,7 +221,7 @@ constexpr Architecture kArchitectures[] = {
 }  // namespace
 
 std::string huggingface_config_json(const ModelConfig& config, std::int64_t sequence_length,
-                                    DType weights) {
+                                    DType weights, const SpecialTokens& tokens) {
   const std::string_view model_type = huggingface_model_type(config);
   Json json{{"model_type", model_type}};
   for (const Architecture& architecture : kArchitectures) {
@@ -226,13 +231,15 @@ std::string huggingface_config_json(const ModelConfig& config, std::int64_t sequ
     architecture.add_fields(config, json);
   }
   if (model_type == "polyhead") add_own_fields(config, json);
+  add_special_tokens(tokens, json);
   json["torch_dtype"] = torch_name(weights);
   return json.dump(2) + "\n";
 }
 
-std::string generation_config_json(std::optional<std::int64_t> end_token) {
-  const Json json{{"eos_token_id", end_token ? Json(*end_token) : Json(nullptr)},
-                  {"use_cache", true}};
+std::string generation_config_json(const SpecialTokens& tokens) {
+  Json json;
+  add_special_tokens(tokens, json);
+  json["use_cache"] = true;
   return json.dump(2) + "\n";
 }
 

@@ -16,10 +16,10 @@
 #pragma once
 
 #include <cstdint>
-#include <optional>
 #include <string>
 #include <string_view>
 
+#include "layers/huggingface/special_tokens.h"
 #include "layers/model_config.h"
 
 namespace polyhead {
@@ -28,11 +28,12 @@ namespace polyhead {
 std::string_view huggingface_model_type(const ModelConfig& config);
 
 // The text of config.json for weights stored in a type. `sequence_length` stands in for the longest
-// context where the configuration names none; vocab_size must be set.
+// context where the configuration names none; vocab_size must be set. Special tokens that are none
+// are null: an absent key would stand for the default of the class.
 std::string huggingface_config_json(const ModelConfig& config, std::int64_t sequence_length,
-                                    DType weights = DType::kF32);
+                                    DType weights = DType::kF32, const SpecialTokens& tokens = {});
 
-// The text of generation_config.json: the token that ends a text, where there is one.
-std::string generation_config_json(std::optional<std::int64_t> end_token);
+// The text of generation_config.json that transformers would derive from such a config.json.
+std::string generation_config_json(const SpecialTokens& tokens);
 
 }  // namespace polyhead

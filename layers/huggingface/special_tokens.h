@@ -12,9 +12,9 @@
 namespace polyhead {
 
 struct SpecialTokens {
-  std::optional<std::int64_t> bos_token_id;
-  std::vector<std::int64_t> eos_token_id;  // each of them ends a text
-  std::optional<std::int64_t> pad_token_id;
+  std::optional<std::int64_t> bos_token_id = {};
+  std::vector<std::int64_t> eos_token_id = {};  // each of them ends a text
+  std::optional<std::int64_t> pad_token_id = {};
 };
 
 // Those of the text of a config.json or generation_config.json. A key that is absent, null or an

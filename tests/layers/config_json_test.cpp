@@ -212,14 +212,40 @@ TEST(ConfigJson, Gpt2Fields) {
   EXPECT_FALSE(json.contains("hidden_size"));
 }
 
-TEST(ConfigJson, TypeOfTheWeightsAndEndOfText) {
+TEST(ConfigJson, TypeOfTheWeights) {
   const auto dtype = [](DType weights) {
     return nlohmann::json::parse(huggingface_config_json(llama(), 64, weights))["torch_dtype"];
   };
   EXPECT_EQ(dtype(DType::kF32), "float32");
   EXPECT_EQ(dtype(DType::kBf16), "bfloat16");
-  EXPECT_EQ(nlohmann::json::parse(generation_config_json(7))["eos_token_id"], 7);
-  EXPECT_TRUE(nlohmann::json::parse(generation_config_json({}))["eos_token_id"].is_null());
+}
+
+// Both files name them alike; Polyhead's own type as all others.
+TEST(ConfigJson, SpecialTokens) {
+  ModelConfig alibi = llama();
+  alibi.position_embedding = PositionEmbedding::kAlibi;
+  const auto texts = [&](const SpecialTokens& tokens) {
+    std::vector<nlohmann::json> files{nlohmann::json::parse(generation_config_json(tokens))};
+    for (const ModelConfig& config : {llama(), gpt2(), gemma2(), deepseek(), alibi}) {
+      files.push_back(
+          nlohmann::json::parse(huggingface_config_json(config, 64, DType::kF32, tokens)));
+    }
+    return files;
+  };
+  for (const nlohmann::json& json : texts({})) {
+    for (const char* key : {"bos_token_id", "eos_token_id", "pad_token_id"}) {
+      EXPECT_TRUE(json.at(key).is_null()) << key << " of " << json;
+    }
+  }
+  for (const nlohmann::json& json : texts({.bos_token_id = 5, .eos_token_id = {7}})) {
+    EXPECT_EQ(json["bos_token_id"], 5);
+    EXPECT_EQ(json["eos_token_id"], 7) << "a number, as older readers expect";
+    EXPECT_TRUE(json.at("pad_token_id").is_null());
+  }
+  for (const nlohmann::json& json : texts({.eos_token_id = {8, 7, 256}, .pad_token_id = 0})) {
+    EXPECT_EQ(json["eos_token_id"], nlohmann::json({8, 7, 256}));
+    EXPECT_EQ(json["pad_token_id"], 0);
+  }
 }
 
 TEST(ConfigJson, RotaryScaling) {

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
 #include <nlohmann/json.hpp>
 
 #include "framework/bf16.h"
@@ -32,6 +33,16 @@ using testing::write_file;
 
 const fs::path kGoldens = POLYHEAD_SOURCE_DIR "/tests/golden";
 
+constexpr auto kTokenKeys = std::to_array({"bos_token_id", "eos_token_id", "pad_token_id"});
+
+// A golden folder whose config.json has other values.
+void copy_golden(const char* family, const fs::path& folder, const nlohmann::json& changes) {
+  fs::copy(kGoldens / family, folder);
+  auto json = nlohmann::json::parse(read_file(folder / "config.json"));
+  json.update(changes);
+  write_file(folder / "config.json", json.dump());
+}
+
 std::vector<std::string> families() {
   std::vector<std::string> names;
   for (const auto& entry : fs::directory_iterator(kGoldens)) {
@@ -52,6 +63,10 @@ TEST_P(ExportedFamily, HasTheSameTensorsBitForBit) {
   for (const std::string& name : before.names()) {
     EXPECT_TRUE(bitwise_equal(after.read(name), before.read(name))) << name;
   }
+  const auto json_of = [](const fs::path& path) {
+    return nlohmann::json::parse(read_file(path / "config.json"));
+  };
+  for (const char* key : kTokenKeys) EXPECT_EQ(json_of(result)[key], json_of(source)[key]) << key;
   const HuggingFaceModel read = read_huggingface_model(source);
   const std::string type = read.model_type == "deepseek_v2" ? "deepseek_v3" : read.model_type;
   EXPECT_EQ(read_huggingface_model(result).model_type, type);
@@ -88,6 +103,48 @@ TEST(Export, ReadsGpt2AsTheHubHasIt) {
   for (const std::string& name : file.names()) {
     EXPECT_TRUE(bitwise_equal(after.read(name), file.read(name))) << name;
   }
+}
+
+const nlohmann::json kTokens = {
+    {"bos_token_id", 3}, {"eos_token_id", {5, 2, 4}}, {"pad_token_id", 0}};
+
+void expect_tokens(const fs::path& file) {
+  const auto json = nlohmann::json::parse(read_file(file));
+  for (const char* key : kTokenKeys) EXPECT_EQ(json.at(key), kTokens[key]) << key;
+}
+
+TEST(Export, CarriesTheSpecialTokens) {
+  const TemporaryFolder folder;
+  for (const char* family : {"llama3", "gpt2"}) {
+    const fs::path source = folder / family, result = folder / "result" / family;
+    copy_golden(family, source, kTokens);
+    fs::remove(source / "generation_config.json");
+    export_model({.source = source, .destination = result, .dtype = {}});
+    expect_tokens(result / "config.json");
+    expect_tokens(result / "generation_config.json");
+  }
+}
+
+TEST(Export, LeavesGenerationAsTheSourceHasIt) {
+  const TemporaryFolder folder;
+  const fs::path source = folder / "source", result = folder / "result";
+  copy_golden("llama2", source, kTokens);
+  const std::string generation = R"({"eos_token_id": 7, "temperature": 0.6})";
+  write_file(source / "generation_config.json", generation);
+  export_model({.source = source, .destination = result, .dtype = {}});
+  expect_tokens(result / "config.json");
+  EXPECT_EQ(read_file(result / "generation_config.json"), generation);
+}
+
+TEST(Export, RefusesSpecialTokensThatTheModelLacks) {
+  const TemporaryFolder folder;
+  copy_golden("llama2", folder / "source", {{"pad_token_id", -1}});
+  EXPECT_THAT(
+      error_of([&] {
+        export_model({.source = folder / "source", .destination = folder / "out", .dtype = {}});
+      }),
+      HasSubstr("source/config.json: pad_token_id: got -1; must be a token"));
+  EXPECT_FALSE(fs::exists(folder / "out"));
 }
 
 TEST(Export, RoundsOnRequest) {
@@ -214,6 +271,18 @@ TEST(PlainModelFolder, IsConverted) {
     EXPECT_TRUE(fs::exists(of_plain.folder / "conversion.json"));
     EXPECT_EQ(nlohmann::json::parse(read_file(of_plain.folder / "config.json"))["model_type"],
               huggingface_model_type(of_checkpoint.model));
+  }
+}
+
+TEST(PlainModelFolder, KeepsItsSpecialTokensInConversion) {
+  const TemporaryFolder folder;
+  copy_golden("llama3", folder / "source", kTokens);
+  convert({.source = folder / "source", .to = "mqa", .destination = folder / "mqa"});
+  convert({.source = folder / "mqa", .to = "mla", .destination = folder / "mla"});
+  for (const char* name : {"mqa", "mla"}) {
+    expect_tokens(folder / name / "config.json");
+    EXPECT_EQ(read_file(folder / name / "generation_config.json"),
+              read_file(kGoldens / "llama3/generation_config.json"));
   }
 }
 

@@ -3,8 +3,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <functional>
 #include <limits>
 
+#include "layers/huggingface/special_tokens.h"
 #include "tests/support/compare.h"
 #include "tests/support/poisoned_gradients.h"
 #include "tests/support/training_run.h"
@@ -12,8 +14,10 @@
 namespace polyhead {
 namespace {
 
+using ::testing::ElementsAre;
 using testing::error_of;
 using ::testing::HasSubstr;
+using ::testing::IsEmpty;
 using ::testing::StartsWith;
 using testing::TrainingRun;
 
@@ -163,6 +167,37 @@ TEST(Checkpoints, OldOnesGo) {
     }
   });
   EXPECT_EQ(checkpoint_steps(run.config.checkpoint.folder), (std::vector<std::int64_t>{4, 8, 10}));
+}
+
+class SpecialTokensOfTraining : public ::testing::Test {
+ protected:
+  // Of config.json, once generation_config.json was seen to name the same ends.
+  SpecialTokens saved_by(const std::function<void(Trainer&)>& start) const {
+    std::filesystem::path saved;
+    run_.run(1, 1, [&](Trainer& trainer, const Communicator&) {
+      start(trainer);
+      saved = trainer.save();
+    });
+    const std::int64_t vocab_size = run_.config.model.vocab_size.value();
+    const SpecialTokens tokens = read_special_tokens(saved, vocab_size);
+    EXPECT_EQ(read_end_tokens(saved, vocab_size), tokens.eos_token_id);
+    return tokens;
+  }
+
+  TrainingRun run_;
+};
+
+TEST_F(SpecialTokensOfTraining, AreTheEndOfTheDocumentsWhereTheDataHasOne) {
+  const auto initialize = [](Trainer& trainer) { trainer.initialize(); };
+  const SpecialTokens tokens = saved_by(initialize);
+  EXPECT_THAT(tokens.eos_token_id, ElementsAre(0));
+  EXPECT_EQ(tokens.bos_token_id, std::nullopt);
+  EXPECT_EQ(tokens.pad_token_id, std::nullopt);
+  for (const char* name : {"train.json", "validation.json"}) {
+    std::filesystem::remove(run_.folder() / name);
+  }
+  run_.config.checkpoint.folder += "_of_unknown_tokens";
+  EXPECT_THAT(saved_by(initialize).eos_token_id, IsEmpty());
 }
 
 TEST(Uptraining, CountsSamplesOnWhereTheyAreTheSame) {
