@@ -16,6 +16,7 @@
 #include "framework/checkpoint/checkpoint.h"
 #include "framework/parameters/parameter_store.h"
 #include "framework/recorded_work.h"
+#include "layers/huggingface/special_tokens.h"
 #include "layers/model.h"
 #include "optim/learning_rate.h"
 #include "optim/optimizer.h"
@@ -56,6 +57,7 @@ class Trainer {
   // Weights, and moments where there are any, of another run's checkpoint, whose steps are counted
   // on, or the weights of another program's model folder, which has none. Its samples are counted
   // on where sample n is the same here; Megatron's order, which is made for one run, begins anew.
+  // What special tokens the folder names, checkpoints of this run name, too.
   void start_from(const std::filesystem::path& checkpoint);
 
   // One global batch and one update, unless the loss or a gradient is not finite: then weights and
@@ -106,6 +108,9 @@ class Trainer {
   std::vector<NamedState> moments() const;
   TrainerState load(const std::filesystem::path& checkpoint, std::vector<NamedState> states,
                     Hashes hashes);
+  void inherit_special_tokens(const std::filesystem::path& folder);
+  // What was inherited, and the end of a document in the data as one more end.
+  SpecialTokens saved_special_tokens() const;
 
   Compute compute_;
   RankLayout layout_;
@@ -119,6 +124,7 @@ class Trainer {
   AdamW optimizer_;
   LearningRateSchedule schedule_;
   TrainerState state_;
+  SpecialTokens special_tokens_;  // of the folder that the weights come from
   bool products_settled_ = false;
 
   Batch batch_;            // of the step, on the device

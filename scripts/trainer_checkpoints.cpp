@@ -19,10 +19,27 @@ TrainerState Trainer::load(const std::filesystem::path& checkpoint, std::vector<
                            Hashes hashes) {
   TrainerState loaded = load_checkpoint(checkpoint, layout_.world, store_, states,
                                         stored_layout(checkpoint, config_.model), hashes);
+  inherit_special_tokens(checkpoint);
   optimizer_.set_updates(loaded.updates);
   state_.step = loaded.step;
   state_.tokens = loaded.tokens;
   return loaded;
+}
+
+void Trainer::inherit_special_tokens(const std::filesystem::path& folder) {
+  run_on_all_ranks(layout_.world, [&] {
+    const std::int64_t vocab_size = config_.model.vocab_size.value();
+    special_tokens_ = read_special_tokens(folder, vocab_size);
+    special_tokens_.eos_token_id = read_end_tokens(folder, vocab_size);
+  });
+}
+
+SpecialTokens Trainer::saved_special_tokens() const {
+  SpecialTokens tokens = special_tokens_;
+  std::vector<std::int64_t>& ends = tokens.eos_token_id;
+  const std::optional<std::int32_t> eod = data_.eod_id();
+  if (eod && std::ranges::find(ends, *eod) == ends.end()) ends.insert(ends.begin(), *eod);
+  return tokens;
 }
 
 std::vector<std::string> Trainer::resume(const std::filesystem::path& checkpoint, Hashes hashes) {
@@ -62,6 +79,7 @@ std::vector<std::string> Trainer::resume(const std::filesystem::path& checkpoint
 
 void Trainer::start_from(const std::filesystem::path& checkpoint) {
   if (is_plain_model_folder(checkpoint)) {
+    inherit_special_tokens(checkpoint);
     run_on_all_ranks(layout_.world, [&] {
       load_parameters(checkpoint, store_, open_model_source(checkpoint).layout);
     });
@@ -100,8 +118,7 @@ std::filesystem::path Trainer::save() {
               state_.step, segment.parameter->name);
     }
   });
-  SpecialTokens tokens;
-  if (data_.eod_id()) tokens.eos_token_id = {*data_.eod_id()};
+  const SpecialTokens tokens = saved_special_tokens();
   const std::filesystem::path run = config_.checkpoint.folder;
   const std::filesystem::path saved = save_checkpoint(
       run, layout_.world, *layout_.tensor, store_, moments(),

@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "layers/huggingface/special_tokens.h"
+#include "scripts/export.h"
 #include "tests/support/compare.h"
 #include "tests/support/poisoned_gradients.h"
 #include "tests/support/training_run.h"
@@ -198,6 +199,28 @@ TEST_F(SpecialTokensOfTraining, AreTheEndOfTheDocumentsWhereTheDataHasOne) {
   }
   run_.config.checkpoint.folder += "_of_unknown_tokens";
   EXPECT_THAT(saved_by(initialize).eos_token_id, IsEmpty());
+}
+
+// As transformers' Trainer has it: a model that learns more documents still ends its turns.
+TEST_F(SpecialTokensOfTraining, AreBesidesThoseOfTheModelThatItStartsFrom) {
+  saved_by([](Trainer& trainer) { trainer.initialize(); });
+  const std::filesystem::path source = run_.folder() / "source";
+  export_model({.source = run_.checkpoint(0), .destination = source, .dtype = {}});
+  std::string config = testing::read_file(source / "config.json");
+  const std::string none = "\"bos_token_id\": null";
+  config.replace(config.find(none), none.size(), "\"bos_token_id\": 36");
+  testing::write_file(source / "config.json", config);
+  testing::write_file(source / "generation_config.json", R"({"eos_token_id": [5, 2]})");
+  run_.config.checkpoint.folder += "_uptrained";
+  const auto expect_both = [](const SpecialTokens& tokens) {
+    EXPECT_THAT(tokens.eos_token_id, ElementsAre(0, 5, 2));
+    EXPECT_EQ(tokens.bos_token_id, 36);
+  };
+  expect_both(saved_by([&](Trainer& trainer) { trainer.start_from(source); }));
+  expect_both(saved_by([&](Trainer& trainer) {
+    trainer.resume(run_.checkpoint(0));
+    trainer.step();
+  }));
 }
 
 TEST(Uptraining, CountsSamplesOnWhereTheyAreTheSame) {
