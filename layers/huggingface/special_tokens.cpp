@@ -46,9 +46,12 @@ SpecialTokens parse_special_tokens(std::string_view text, const std::string& sou
     const auto tokens = tokens_under(key, Count::kOne, object, source, vocab_size);
     return tokens.empty() ? std::nullopt : std::optional(tokens.front());
   };
+  // -1 for none is what the first conversions of LLaMA have.
+  const auto padding = object.find("pad_token_id");
+  const bool none = padding != object.end() && *padding == -1;
   return {.bos_token_id = one("bos_token_id"),
           .eos_token_id = tokens_under("eos_token_id", Count::kMany, object, source, vocab_size),
-          .pad_token_id = one("pad_token_id")};
+          .pad_token_id = none ? std::nullopt : one("pad_token_id")};
 }
 
 SpecialTokens read_special_tokens(const std::filesystem::path& folder, std::int64_t vocab_size) {

@@ -18,8 +18,8 @@ struct SpecialTokens {
 };
 
 // Those of the text of a config.json or generation_config.json. A key that is absent, null or an
-// empty list names none. Throws Error, naming `source`, the key, its value and the fix, for what is
-// no token of the vocabulary.
+// empty list names none, and so does a pad_token_id of -1. Throws Error, naming `source`, the key,
+// its value and the fix, for what is no token of the vocabulary.
 SpecialTokens parse_special_tokens(std::string_view text, const std::string& source,
                                    std::int64_t vocab_size);
 

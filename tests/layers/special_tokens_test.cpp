@@ -32,7 +32,7 @@ TEST(SpecialTokens, OneOrMany) {
 TEST(SpecialTokens, None) {
   for (const char* text :
        {"{}", R"({"bos_token_id": null, "eos_token_id": null, "pad_token_id": null})",
-        R"({"eos_token_id": []})"}) {
+        R"({"eos_token_id": []})", R"({"pad_token_id": -1})"}) {
     const SpecialTokens none = parse(text);
     EXPECT_EQ(none.bos_token_id, std::nullopt) << text;
     EXPECT_THAT(none.eos_token_id, IsEmpty()) << text;
@@ -86,7 +86,7 @@ TEST_F(EndTokens, NameTheFileThatIsWrong) {
 }
 
 TEST_F(EndTokens, DoNotDependOnOtherTokens) {
-  write("config.json", R"({"eos_token_id": 4, "pad_token_id": -1})");
+  write("config.json", R"({"eos_token_id": 4, "pad_token_id": -2})");
   EXPECT_THAT(read(), ElementsAre(4));
 }
 
