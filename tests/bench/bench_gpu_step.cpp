@@ -1,16 +1,18 @@
 // Times whole training steps on one CUDA device: gradients of all micro-batches, clipping, AdamW.
 //
-//   bench_gpu_step tests/bench/steps/*.yaml [--steps 20] [--json FILE]
+//   bench_gpu_step tests/bench/steps/*.yaml [--steps 20] [--json FILE] [--kernels]
 //
 // Tokens are random, and steps are played from a recording (training.cuda_graph). Wall time from
 // step to step, the host waiting at the end of each; the median of the steps behind five that warm
 // up (algorithms are chosen then). MFU is over the 989 TFLOP/s of dense bf16 on an H100 or H200.
+// --kernels tells the kernels that a step consists of; the steps are slower then.
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <chrono>
 #include <fstream>
+#include <optional>
 #include <vector>
 
 #include "framework/device_system.h"
@@ -22,7 +24,9 @@
 #include "optim/gradients.h"
 #include "optim/optimizer.h"
 #include "scripts/compute.h"
+#include "scripts/markdown_table.h"
 #include "scripts/train_config.h"
+#include "tests/bench/kernel_times.h"
 
 namespace polyhead {
 namespace {
@@ -112,7 +116,31 @@ class Step {
   std::unique_ptr<RecordedWork> recording_;
 };
 
-std::string time_steps(const std::string& path, int steps) {
+// A kernel's full name can take thousands of characters.
+std::string shortened(std::string name) {
+  constexpr std::size_t kLongest = 100;
+  for (const std::string_view part :
+       {"void ", "polyhead::", "ops::kernel::", "(anonymous namespace)::"}) {
+    for (std::size_t at; (at = name.find(part)) != std::string::npos;) name.erase(at, part.size());
+  }
+  return name.substr(0, kLongest);
+}
+
+std::string kernel_table(const std::vector<bench::KernelTime>& kernels, int steps) {
+  std::vector<TableRow> rows = {{"kernel", "calls a step", "ms a step"}};
+  double total = 0;
+  for (const bench::KernelTime& kernel : kernels) {
+    const double milliseconds = kernel.milliseconds / steps;
+    rows.push_back({shortened(kernel.name), fmt::format("{}", kernel.calls / steps),
+                    fmt::format("{:.3f}", milliseconds)});
+    total += milliseconds;
+  }
+  rows.push_back({"all", "", fmt::format("{:.3f}", total)});
+  return markdown_table(rows, 1);
+}
+
+// `kernels` may be null.
+std::string time_steps(const std::string& path, int steps, bench::KernelTimes* kernels) {
   using Clock = std::chrono::steady_clock;
   const TrainConfig config =
       load_train_config(path, {"training.device=cuda", "training.cuda_graph=true"}, 1);
@@ -120,12 +148,14 @@ std::string time_steps(const std::string& path, int steps) {
   std::vector<double> seconds;
   double loss = 0;
   for (int i = 0; i < kWarmUpSteps + steps; ++i) {
+    if (kernels != nullptr && i == kWarmUpSteps) kernels->restart();
     const auto begin = Clock::now();
     loss = step.run();
     if (i >= kWarmUpSteps) {
       seconds.push_back(std::chrono::duration<double>(Clock::now() - begin).count());
     }
   }
+  if (kernels != nullptr) fmt::print("{}", kernel_table(kernels->finish(), steps));
   std::ranges::sort(seconds);
   const double median = seconds[seconds.size() / 2];
   const auto tokens =
@@ -149,13 +179,17 @@ int main(int argc, char** argv) {
   std::vector<std::string> configs;
   int steps = 20;
   std::string json;
+  bool with_kernels = false;
   app.add_option("configs", configs)->required()->check(CLI::ExistingFile);
   app.add_option("--steps", steps)->check(CLI::PositiveNumber);
   app.add_option("--json", json);
+  app.add_flag("--kernels", with_kernels, "Print the kernels of a step, by CUPTI");
   CLI11_PARSE(app, argc, argv);
   try {
+    std::optional<bench::KernelTimes> kernels;
+    if (with_kernels) kernels.emplace();
     for (const std::string& config : configs) {
-      const std::string line = time_steps(config, steps);
+      const std::string line = time_steps(config, steps, kernels ? &*kernels : nullptr);
       fmt::print("{}\n", line);
       std::fflush(stdout);
       if (!json.empty()) std::ofstream(json, std::ios::app) << line << '\n';

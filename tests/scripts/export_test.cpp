@@ -138,12 +138,12 @@ TEST(Export, LeavesGenerationAsTheSourceHasIt) {
 
 TEST(Export, RefusesSpecialTokensThatTheModelLacks) {
   const TemporaryFolder folder;
-  copy_golden("llama2", folder / "source", {{"pad_token_id", -1}});
+  copy_golden("llama2", folder / "source", {{"pad_token_id", -2}});
   EXPECT_THAT(
       error_of([&] {
         export_model({.source = folder / "source", .destination = folder / "out", .dtype = {}});
       }),
-      HasSubstr("source/config.json: pad_token_id: got -1; must be a token"));
+      HasSubstr("source/config.json: pad_token_id: got -2; must be a token"));
   EXPECT_FALSE(fs::exists(folder / "out"));
 }
 
