@@ -1,7 +1,6 @@
 #include "layers/huggingface/config_families.h"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 
 #include "layers/huggingface/rotary_fields.h"
@@ -269,103 +268,23 @@ void read_deepseek_v3(ConfigFields& fields, ModelConfig& config) {
   read_deepseek(fields, kDefaultDenseLayers, config);
 }
 
-constexpr std::array<std::string_view, 0> kNone = {};
-constexpr std::array kHarmlessForGemma2 = {
-    std::string_view("hidden_act")};  // not read by the class
-constexpr auto kHarmlessForGpt2 = std::to_array<std::string_view>(
-    {"n_ctx", "reorder_and_upcast_attn", "summary_activation", "summary_first_dropout",
-     "summary_proj_to_labels", "summary_type", "summary_use_proj"});
-constexpr auto kHarmlessForDeepseek = std::to_array<std::string_view>({"aux_loss_alpha",
-                                                                       "ep_size",
-                                                                       "head_dim",
-                                                                       "moe_intermediate_size",
-                                                                       "moe_layer_freq",
-                                                                       "n_group",
-                                                                       "n_routed_experts",
-                                                                       "n_shared_experts",
-                                                                       "norm_topk_prob",
-                                                                       "num_experts_per_tok",
-                                                                       "num_mtp_layers",
-                                                                       "num_nextn_predict_layers",
-                                                                       "output_router_logits",
-                                                                       "qk_head_dim",
-                                                                       "router_aux_loss_coef",
-                                                                       "routed_scaling_factor",
-                                                                       "scoring_func",
-                                                                       "seq_aux",
-                                                                       "topk_group",
-                                                                       "topk_method"});
-
-constexpr auto kHarmless = std::to_array<std::string_view>({"architectures",
-                                                            "auto_map",
-                                                            "bos_token_id",
-                                                            "cache_implementation",
-                                                            "chunk_size_feed_forward",
-                                                            "do_sample",
-                                                            "dtype",
-                                                            "eos_token_id",
-                                                            "finetuning_task",
-                                                            "id2label",
-                                                            "is_decoder",
-                                                            "label2id",
-                                                            "length_penalty",
-                                                            "max_length",
-                                                            "min_length",
-                                                            "name_or_path",
-                                                            "num_beams",
-                                                            "num_labels",
-                                                            "output_attentions",
-                                                            "output_hidden_states",
-                                                            "pad_token_id",
-                                                            "prefix",
-                                                            "pretraining_tp",
-                                                            "problem_type",
-                                                            "repetition_penalty",
-                                                            "return_dict",
-                                                            "sep_token_id",
-                                                            "task_specific_params",
-                                                            "temperature",
-                                                            "tokenizer_class",
-                                                            "top_k",
-                                                            "top_p",
-                                                            "torch_dtype",
-                                                            "torchscript",
-                                                            "transformers_version",
-                                                            "typical_p",
-                                                            "unsloth_version",
-                                                            "use_cache"});
-
 constexpr ConfigFamily kFamilies[] = {
-    {"llama", read_llama, kNone},
-    {"mistral", read_mistral, kNone},
-    {"ministral", read_ministral, kNone},
-    {"qwen2", read_qwen2, kNone},
-    {"qwen3", read_qwen3, kNone},
-    {"gemma2", read_gemma2, kHarmlessForGemma2},
-    {"gpt2", read_gpt2, kHarmlessForGpt2},
-    {"deepseek_v2", read_deepseek_v2, kHarmlessForDeepseek},
-    {"deepseek_v3", read_deepseek_v3, kHarmlessForDeepseek},
-    {"polyhead", read_polyhead_fields, kNone},
+    {"llama", read_llama},
+    {"mistral", read_mistral},
+    {"ministral", read_ministral},
+    {"qwen2", read_qwen2},
+    {"qwen3", read_qwen3},
+    {"gemma2", read_gemma2},
+    {"gpt2", read_gpt2},
+    {"deepseek_v2", read_deepseek_v2},
+    {"deepseek_v3", read_deepseek_v3},
+    {"polyhead", read_polyhead_fields},
 };
 
 }  // namespace
 
 std::span<const ConfigFamily> config_families() {
   return kFamilies;
-}
-
-void refuse_unknown_keys(ConfigFields& fields, const ConfigFamily& family) {
-  if (fields.has("quantization_config")) {
-    fields.refuse("quantization_config",
-                  "quantized weights are not loaded; take the model in bf16 or f32");
-  }
-  fields.require_flag("is_encoder_decoder", false, false, "only decoders are built");
-  std::vector<std::string_view> harmless(kHarmless.begin(), kHarmless.end());
-  harmless.insert(harmless.end(), family.harmless.begin(), family.harmless.end());
-  fields.refuse_others(harmless,
-                       fmt::format("it is not known for model_type {}; delete it, if it does not "
-                                   "change what the model computes",
-                                   family.model_type));
 }
 
 }  // namespace polyhead

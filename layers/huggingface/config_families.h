@@ -12,14 +12,9 @@ namespace polyhead {
 struct ConfigFamily {
   std::string_view model_type;
   void (*read)(ConfigFields& fields, ModelConfig& config);
-  std::span<const std::string_view> harmless;  // beside those of all families
 };
 
 std::span<const ConfigFamily> config_families();
-
-// Throws Error for the first key that was not read and is not known to be harmless, as the rule in
-// config_reader.h says.
-void refuse_unknown_keys(ConfigFields& fields, const ConfigFamily& family);
 
 // Polyhead's own keys, as config_json.cpp writes them.
 void read_polyhead_fields(ConfigFields& fields, ModelConfig& config);

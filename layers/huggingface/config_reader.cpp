@@ -3,6 +3,7 @@
 #include "framework/files/mapped_file.h"
 #include "layers/huggingface/config_families.h"
 #include "layers/huggingface/config_fields.h"
+#include "layers/huggingface/harmless_keys.h"
 #include "layers/huggingface/tensor_layout.h"
 
 namespace polyhead {
@@ -54,7 +55,7 @@ HuggingFaceModel parse_huggingface_config(std::string_view text, const std::stri
   model.model_type = family.model_type;
   family.read(fields, model.config);
   if (model.config.is_latent()) stored_format(fields);
-  refuse_unknown_keys(fields, family);
+  refuse_unknown_keys(fields, family.model_type);
   model.dropout = fields.dropout();
   require_buildable(model.config, source);
   ConfigFields again(json, source);
