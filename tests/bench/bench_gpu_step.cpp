@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "framework/device_system.h"
+#include "framework/error.h"
 #include "framework/ops/elementwise.h"
 #include "framework/random.h"
 #include "framework/recorded_work.h"
@@ -186,6 +187,8 @@ int main(int argc, char** argv) {
   app.add_flag("--kernels", with_kernels, "Print the kernels of a step, by CUPTI");
   CLI11_PARSE(app, argc, argv);
   try {
+    const std::string missing = missing_device(Device::kCuda);
+    require(missing.empty(), "{}", missing);
     std::optional<bench::KernelTimes> kernels;
     if (with_kernels) kernels.emplace();
     for (const std::string& config : configs) {
