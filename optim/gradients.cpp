@@ -58,11 +58,16 @@ GradientSum::GradientSum(ParameterStore& store, const Communicator& data_paralle
 void GradientSum::add_final(const Parameter& first) {
   if (store_.shard_over() || data_parallel_.size() == 1) return;
   const auto& segments = store_.segments();
-  const auto segment =
-      std::find_if(segments.begin(), segments.end(),
-                   [&](const Segment& candidate) { return candidate.parameter == &first; });
-  POLYHEAD_CHECK(segment != segments.end() && segment->begin < bucketed_from_,
-                 "the gradient of {} is final twice, or not in the store", first.name);
+  auto segment = std::find_if(segments.begin(), segments.end(), [&](const Segment& candidate) {
+    return candidate.parameter == &first;
+  });
+  POLYHEAD_CHECK(segment != segments.end(), "{} is not in the store", first.name);
+  // Vectors lie in front of all matrices and are summed with the last of these.
+  segment = std::find_if(segment, segments.end(), [](const Segment& candidate) {
+    return candidate.parameter->local_shape.rank() > 1;
+  });
+  if (segment == segments.end()) return;
+  POLYHEAD_CHECK(segment->begin < bucketed_from_, "the gradient of {} is final twice", first.name);
   const std::int64_t size = bucketed_from_ - segment->begin;
   if (size * static_cast<std::int64_t>(size_of(first.grad.dtype())) >= bucket_bytes_) {
     start_bucket(segment->begin);

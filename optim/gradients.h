@@ -23,10 +23,11 @@ inline constexpr std::int64_t kGradientBucketBytes = 16 << 20;
 // Afterwards each entry is complete wherever a copy of it lies; on the CPU bitwise the same however
 // the buckets are cut.
 //
-// The backward makes gradients final from the end of the flat buffer to its begin. Whenever a
+// The backward makes matrices' gradients final from the end of the flat buffer on. Whenever a
 // bucket's bytes or more of them are, one all_reduce takes them beside the rest of the backward,
-// behind one message for each group over which some are partial; finish() takes the rest. A bucket
-// grows by whole layers, and ranks whose devices are not connected hold a copy of it on the host.
+// behind one message for each group over which some are partial; finish() takes the rest, and the
+// vectors', which lie in front. A bucket grows by whole layers, and ranks whose devices are not
+// connected hold a copy of it on the host.
 //
 // On a single data-parallel rank, and where the optimizer state is sharded over data_parallel,
 // finish() does everything. In the latter case one reduce_scatter in place takes the buckets'
@@ -37,8 +38,8 @@ class GradientSum {
   GradientSum(ParameterStore& store, const Communicator& data_parallel,
               std::int64_t bucket_bytes = kGradientBucketBytes);
 
-  // The gradients of `first` and of all parameters behind it in the store are final. Each call
-  // names an earlier parameter than the one before.
+  // The gradients of `first` and of all parameters behind it in the store's order are final. Each
+  // call names an earlier parameter than the one before.
   void add_final(const Parameter& first);
   // All are final, and the device's later work finds the sums.
   void finish();

@@ -22,7 +22,7 @@ template <class PropertyOf>
 auto segment_runs(const ParameterStore& store, PropertyOf property_of) {
   using Property = decltype(property_of(std::declval<const Parameter&>()));
   std::vector<SegmentRun<Property>> runs;
-  for (const Segment& segment : store.segments()) {
+  for (const Segment& segment : store.placed_segments()) {
     const Property property = property_of(*segment.parameter);
     const std::int64_t end = segment.begin + segment.size;
     if (!runs.empty() && runs.back().property == property) {

@@ -17,6 +17,10 @@ FlatRange range_of(const Segment& segment) {
   return {segment.begin, segment.begin + segment.size};
 }
 
+bool is_vector(const Segment& segment) {
+  return segment.parameter->local_shape.rank() == 1;
+}
+
 Tensor rounded_to_bf16(const Tensor& wide) {
   Tensor rounded = Tensor::empty(wide.shape(), DType::kBf16);
   const float* const from = wide.data<float>();
@@ -45,11 +49,18 @@ ParameterStore ParameterStore::of_values(std::vector<Parameter*> parameters, DTy
 ParameterStore::ParameterStore(std::vector<Parameter*> parameters, DType dtype, Device device,
                                const Communicator* shard_over, Keeps keeps)
     : shard_over_(shard_over && shard_over->size() > 1 ? shard_over : nullptr) {
-  std::int64_t offset = 0;
   for (Parameter* parameter : parameters) {
-    if (!parameter->joins_previous) offset = aligned(offset);
-    segments_.push_back({parameter, offset, parameter->local_shape.numel()});
-    offset += segments_.back().size;
+    segments_.push_back({parameter, 0, parameter->local_shape.numel()});
+  }
+  std::int64_t offset = 0;
+  for (const bool vectors : {true, false}) {
+    for (Segment& segment : segments_) {
+      if (is_vector(segment) != vectors) continue;
+      if (!segment.parameter->joins_previous) offset = aligned(offset);
+      segment.begin = offset;
+      offset += segment.size;
+      placed_segments_.push_back(segment);
+    }
   }
   const std::int64_t size = aligned(offset, kAlignment * (shard_over_ ? shard_over_->size() : 1));
   const bool trains = keeps == Keeps::kTrainingState;
@@ -135,17 +146,12 @@ void ParameterStore::initialize(std::uint64_t seed) {
 }
 
 void ParameterStore::zero_grads() {
-  std::int64_t begin = 0;  // of the vectors behind the last matrix
-  const auto zero_up_to = [&](std::int64_t end) {
-    if (begin < end) grads_.row_slice(begin, end).set_zero();
-  };
-  for (const Segment& segment : segments_) {
-    if (segment.parameter->local_shape.rank() == 1) continue;
-    segment.parameter->grad_is_empty = true;
-    zero_up_to(segment.begin);
-    begin = segment.begin + segment.size;
+  std::int64_t matrices_begin = 0;
+  for (const Segment& segment : placed_segments_) {
+    if (is_vector(segment)) matrices_begin = segment.begin + segment.size;
+    segment.parameter->grad_is_empty = !is_vector(segment);
   }
-  zero_up_to(size());
+  if (matrices_begin > 0) grads_.row_slice(0, matrices_begin).set_zero();
 }
 
 void ParameterStore::zero_values() {

@@ -2,8 +2,9 @@
 //
 // Values, gradients and any optimizer state lie in one buffer each with the same layout on all
 // ranks, so reducing gradients over data-parallel ranks and stepping the optimizer are passes over
-// flat memory. Segments start at multiples of 64 elements (fused stacks stay adjacent); the gaps
-// hold zeros. Nothing flat is ever written to a file.
+// flat memory: few, because all vectors (norms, biases) lie before the matrices. Segments start at
+// multiples of 64 elements (fused stacks stay adjacent); the gaps hold zeros. Nothing flat is ever
+// written to a file.
 //
 // A step's sums of gradients begin without a pass over memory: a matrix's is only marked as empty,
 // and the first product that is added to it (add_weight_grad) writes over what it held.
@@ -50,7 +51,10 @@ class ParameterStore {
   // grad.
   static ParameterStore of_values(std::vector<Parameter*> parameters, DType dtype, Device device);
 
+  // In the order of the parameters.
   const std::vector<Segment>& segments() const { return segments_; }
+  // In the order of the flat buffers.
+  const std::vector<Segment>& placed_segments() const { return placed_segments_; }
   const Tensor& values() const { return values_; }  // (size)
   Tensor& values() { return values_; }
   // What the optimizer of this rank updates: f32 masters, or a view of the values themselves.
@@ -98,7 +102,7 @@ class ParameterStore {
   ParameterStore(std::vector<Parameter*> parameters, DType dtype, Device device,
                  const Communicator* shard_over, Keeps keeps);
 
-  std::vector<Segment> segments_;
+  std::vector<Segment> segments_, placed_segments_;
   const Communicator* shard_over_;  // null too for a group of one
   Tensor values_;
   Tensor masters_;  // a view of values_ unless they are rounded

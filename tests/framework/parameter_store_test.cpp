@@ -101,6 +101,19 @@ TEST_P(GradientSums, GrowByProductsWhereOnePartWasRead) {
 INSTANTIATE_TEST_SUITE_P(Types, GradientSums, ::testing::Values(DType::kF64, DType::kF32),
                          [](const auto& test) { return std::string(name_of(test.param)); });
 
+TEST(ParameterStore, PlacesVectorsBeforeMatrices) {
+  const Toy toy;
+  EXPECT_EQ(toy.store.placed_segments().front().parameter, &toy.norm);
+  EXPECT_NE(toy.store.segments().front().parameter, &toy.norm) << "their order stays";
+  std::int64_t end = 0;
+  for (const Segment& segment : toy.store.placed_segments()) {
+    EXPECT_GE(segment.begin, end);
+    end = segment.begin + segment.size;
+  }
+  EXPECT_EQ(toy.store.placed_segments().size(), toy.store.segments().size());
+  EXPECT_LE(end, toy.store.size());
+}
+
 TEST(EmptyGradients, CostNoPassOverMatrices) {
   Toy toy;
   testing::zero_poisoned_grads(toy.store);
