@@ -16,10 +16,14 @@ std::size_t allocated_bytes() {
 
 }  // namespace polyhead::testing
 
-// The forms for arrays and with a size call these.
-void* operator new(std::size_t size) {
+// The forms for arrays and with a size call these. The one that does not throw calls the first too,
+// but for AddressSanitizer's, which would then find its memory freed here.
+void* operator new(std::size_t size, const std::nothrow_t&) noexcept {
   total += size;
-  if (void* const memory = std::malloc(size > 0 ? size : 1)) return memory;
+  return std::malloc(size > 0 ? size : 1);
+}
+void* operator new(std::size_t size) {
+  if (void* const memory = operator new(size, std::nothrow)) return memory;
   throw std::bad_alloc();
 }
 void operator delete(void* memory) noexcept {
