@@ -1,23 +1,11 @@
 #!/usr/bin/env bash
-# What signals do to a training run on two ranks, and how it ends: train_signals.sh POLYHEAD
-set -euo pipefail
-
+# What signals do to a training run on two ranks, and how it ends: train_signals.sh POLYHEAD LAUNCH
 if [ "${POLYHEAD_SANITIZE:-}" = thread ]; then
   echo "skipped: ThreadSanitizer delays handlers of signals, so that two may count as one"
   exit 77
 fi
-polyhead=$(realpath "$1")
-launch=$(realpath "$(dirname "$0")/../../scripts/launch.sh")
-export OMP_NUM_THREADS=1
-folder=$(mktemp -d)
-trap 'rm -rf "$folder"' EXIT
-cd "$folder"
-
-failed() {
-  echo "FAILED: $*" >&2
-  tail -n 20 stdout stderr >&2
-  exit 1
-}
+# shellcheck source=tests/scripts/command_test.sh
+source "$(dirname "$0")/command_test.sh"
 
 for ((i = 0; i < 500; i++)); do
   printf 'the %d. sentence follows the %d. one, as day follows night; ' $((i * 7 % 311)) $((i % 97))
