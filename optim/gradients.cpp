@@ -64,7 +64,7 @@ void GradientSum::add_final(const Parameter& first) {
   POLYHEAD_CHECK(segment != segments.end(), "{} is not in the store", first.name);
   // Vectors lie in front of all matrices and are summed with the last of these.
   segment = std::find_if(segment, segments.end(), [](const Segment& candidate) {
-    return candidate.parameter->local_shape.rank() > 1;
+    return !candidate.parameter->is_vector();
   });
   if (segment == segments.end()) return;
   POLYHEAD_CHECK(segment->begin < bucketed_from_, "the gradient of {} is final twice", first.name);

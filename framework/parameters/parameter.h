@@ -52,6 +52,7 @@ struct Parameter {
   bool grad_is_empty = false;
 
   bool is_sharded() const { return shard_dim != kReplicated; }
+  bool is_vector() const { return local_shape.rank() == 1; }  // a norm's weight or a bias
 };
 
 // A weight with all entries on every tensor-parallel rank. `tensor_rank` decides the owner.

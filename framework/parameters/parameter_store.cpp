@@ -17,10 +17,6 @@ FlatRange range_of(const Segment& segment) {
   return {segment.begin, segment.begin + segment.size};
 }
 
-bool is_vector(const Segment& segment) {
-  return segment.parameter->local_shape.rank() == 1;
-}
-
 Tensor rounded_to_bf16(const Tensor& wide) {
   Tensor rounded = Tensor::empty(wide.shape(), DType::kBf16);
   const float* const from = wide.data<float>();
@@ -55,7 +51,7 @@ ParameterStore::ParameterStore(std::vector<Parameter*> parameters, DType dtype, 
   std::int64_t offset = 0;
   for (const bool vectors : {true, false}) {
     for (Segment& segment : segments_) {
-      if (is_vector(segment) != vectors) continue;
+      if (segment.parameter->is_vector() != vectors) continue;
       if (!segment.parameter->joins_previous) offset = aligned(offset);
       segment.begin = offset;
       offset += segment.size;
@@ -148,8 +144,9 @@ void ParameterStore::initialize(std::uint64_t seed) {
 void ParameterStore::zero_grads() {
   std::int64_t matrices_begin = 0;
   for (const Segment& segment : placed_segments_) {
-    if (is_vector(segment)) matrices_begin = segment.begin + segment.size;
-    segment.parameter->grad_is_empty = !is_vector(segment);
+    const bool vector = segment.parameter->is_vector();
+    if (vector) matrices_begin = segment.begin + segment.size;
+    segment.parameter->grad_is_empty = !vector;
   }
   if (matrices_begin > 0) grads_.row_slice(0, matrices_begin).set_zero();
 }
