@@ -11,8 +11,8 @@
 #   scripts/gpu_check.sh --list               build, and name the checks of the part
 #
 # A new build folder is configured for this machine's GPU alone. Ranks of the tests under mpirun have a
-# GPU each where there are four, and share what there is otherwise. Exits with 1 where no device is visible, where a check fails or is skipped, and where the
-# sanitizer finds something.
+# GPU each where there are four, and share what there is otherwise. Exits with 1 where no device is
+# visible, where a check fails or is skipped, and where the sanitizer finds something.
 set -euo pipefail
 
 die() {
