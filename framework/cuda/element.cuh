@@ -58,6 +58,16 @@ class alignas(sizeof(T) * kCount) Pack {
     }
   }
 
+  // The k-th four bytes of several.
+  __device__ __forceinline__ unsigned word(int k) const {
+    if constexpr (std::is_same_v<T, float>) {
+      return __float_as_uint(stored_[k]);
+    } else {
+      static_assert(kPaired);
+      return stored_[k];
+    }
+  }
+
   // Element i becomes value(i), rounded to nearest even.
   template <class Value>
   __device__ __forceinline__ void assign(const Value& value) {
@@ -82,9 +92,33 @@ template <class T, int kCount = 16 / sizeof(T)>
 __device__ __forceinline__ Pack<T, kCount> load_pack(const T* address) {
   return *reinterpret_cast<const Pack<T, kCount>*>(address);
 }
+
+// Writes 16 or 8 bytes of device memory by one instruction. The compiler may write a class member
+// by member, which takes a pass over memory a fifth longer.
+__device__ __forceinline__ void store_words(const unsigned (&words)[4], void* address) {
+  asm volatile(
+      "st.global.v4.b32 [%0], {%1, %2, %3, %4};\n" ::"l"(__cvta_generic_to_global(address)),
+      "r"(words[0]), "r"(words[1]), "r"(words[2]), "r"(words[3])
+      : "memory");
+}
+__device__ __forceinline__ void store_words(const unsigned (&words)[2], void* address) {
+  asm volatile("st.global.v2.b32 [%0], {%1, %2};\n" ::"l"(__cvta_generic_to_global(address)),
+               "r"(words[0]), "r"(words[1])
+               : "memory");
+}
+
+// To device memory.
 template <class T, int kCount>
 __device__ __forceinline__ void store_pack(const Pack<T, kCount>& pack, T* address) {
-  *reinterpret_cast<Pack<T, kCount>*>(address) = pack;
+  constexpr int kWords = static_cast<int>(sizeof pack / sizeof(unsigned));
+  if constexpr (kWords > 1 && !std::is_same_v<T, double>) {
+    unsigned words[kWords];
+#pragma unroll
+    for (int k = 0; k < kWords; ++k) words[k] = pack.word(k);
+    store_words(words, address);
+  } else {
+    *reinterpret_cast<Pack<T, kCount>*>(address) = pack;
+  }
 }
 
 // Calls kernel.operator()<T>() with T = float or __nv_bfloat16, the types CUDA stores.

@@ -197,7 +197,7 @@ __global__ void __launch_bounds__(kThreads)
   Row<T>(row, valid_columns)
       .for_each(
           [&](int column, const Pack<T>& pack) {
-            cuda::store_pack(pack, copy + column);
+            *reinterpret_cast<Pack<T>*>(copy + column) = pack;
             float values[Pack<T>::kSize];
 #pragma unroll
             for (int i = 0; i < Pack<T>::kSize; ++i) values[i] = pack[i];

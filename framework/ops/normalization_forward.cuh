@@ -80,7 +80,7 @@ __global__ void __launch_bounds__(forward_threads(kWords), forward_blocks(kWords
         Word<T> sum;
         sum.assign([&](int i) { return x(j, i) + addend(j, i); });
         x.word[j] = sum;
-        *reinterpret_cast<Word<T>*>(a.sum[row] + column) = sum;
+        cuda::store_words(sum.bits, a.sum[row] + column);
       });
     }
 

@@ -171,7 +171,7 @@ __device__ __forceinline__ void store_words(const Team& team, int columns, const
   for_each_word<T, kWords>(team, columns, [&](int j, int column) {
     Word<T> word;
     word.assign([&](int i) { return value(j, i); });
-    *reinterpret_cast<Word<T>*>(to + column) = word;
+    cuda::store_words(word.bits, to + column);
   });
 }
 
