@@ -63,8 +63,9 @@ void Linear::backward_biases(const Tensor& dy) {
 
 void Linear::backward(const Tensor& dy, const Tensor& x, Tensor& dx) {
   backward_biases(dy);
-  backward_input(dy, dx);
+  // dx last: who reads it next finds its end in the device's cache.
   backward_weights(dy, x);
+  backward_input(dy, dx);
 }
 
 void Linear::collect_parameters(std::vector<Parameter*>& parameters) {
@@ -73,6 +74,12 @@ void Linear::collect_parameters(std::vector<Parameter*>& parameters) {
 }
 
 Tensor ColumnParallelLinear::backward(const Tensor& dy, const Tensor& x) {
+  if (parallel_.size() == 1) {
+    Tensor dx = Tensor::empty_like(dy, {dy.rows(), linear_.in_features()});
+    linear_.backward(dy, x, dx);
+    return dx;
+  }
+  // dx first: it is summed over the ranks under the product of the weights' gradient.
   Crossing entering = parallel_.start_entering(x);
   Tensor dx = Tensor::empty_like(dy, {dy.rows(), linear_.in_features()});
   linear_.backward_input(dy, dx);
@@ -91,8 +98,8 @@ Tensor RowParallelLinear::forward(const Tensor& x) const {
 Tensor RowParallelLinear::backward(const Tensor& dy, const Tensor& x) {
   linear_.backward_biases(dy);
   const Tensor all_dy = parallel_.enter(dy);
-  // dx last: who reads it next finds its end in the device's cache.
   linear_.backward_weights(all_dy, x);
+  // Last, as in Linear::backward.
   Tensor dx = Tensor::empty_like(x, {x.rows(), linear_.in_features()});
   linear_.backward_input(all_dy, dx);
   return dx;

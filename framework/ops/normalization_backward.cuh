@@ -49,12 +49,12 @@ struct BackwardRow {
 template <class T, bool kCentered, int kWords>
 __device__ __forceinline__ BackwardRow<T, kWords> load_row(const Backward<T>& a, const Team& team,
                                                            std::int64_t row) {
-  const int columns = row < a.rows ? a.columns : 0;
+  const int columns = row >= 0 ? a.columns : 0;
   BackwardRow<T, kWords> in;
   in.dy = load_words<T, kWords>(a.dy[row], team, columns);
   in.x = load_words<T, kWords>(a.x[row], team, columns);
   in.dresidual = load_words<T, kWords>(a.dresidual[row], team, a.dresidual ? columns : 0);
-  if (row < a.rows) in.statistics = load_statistics<kCentered>(a.statistics[row]);
+  if (row >= 0) in.statistics = load_statistics<kCentered>(a.statistics[row]);
   return in;
 }
 
@@ -106,18 +106,20 @@ __global__ void __launch_bounds__(backward_threads(kWords), backward_blocks(kWor
   const float inverse_columns = 1.0f / static_cast<float>(a.columns);
   ColumnSums<T, kWords> dweight, dbias;
 
-  // The teams of a block go on together, for whole warps take part in sums. The next row is on its
-  // way while one is computed, unless the registers have no room for it.
+  // The teams of a block go on together, for whole warps take part in sums. The last rows come
+  // first, as in the forward pass. The next row is on its way while one is computed, unless the
+  // registers have no room for it.
   constexpr bool kAhead = kWords < 3;
   const std::int64_t step = static_cast<std::int64_t>(gridDim.x) * team.count;
   std::int64_t first = static_cast<std::int64_t>(blockIdx.x) * team.count;
+  const std::int64_t last_row = a.rows - 1 - team.index;
   BackwardRow<T, kWords> next;
-  if (kAhead) next = load_row<T, kCentered, kWords>(a, team, first + team.index);
+  if (kAhead) next = load_row<T, kCentered, kWords>(a, team, last_row - first);
   for (; first < a.rows; first += step) {
-    const std::int64_t row = first + team.index;
-    const int columns = row < a.rows ? a.columns : 0;
+    const std::int64_t row = last_row - first;
+    const int columns = row >= 0 ? a.columns : 0;
     const auto in = kAhead ? next : load_row<T, kCentered, kWords>(a, team, row);
-    if (kAhead) next = load_row<T, kCentered, kWords>(a, team, row + step);
+    if (kAhead) next = load_row<T, kCentered, kWords>(a, team, row - step);
     const auto weight = load_words<T, kWords>(a.weight, team, columns);
     const float rstd = in.statistics.rstd;
     const auto normalized = [&](int j, int i) {
