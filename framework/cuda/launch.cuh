@@ -25,22 +25,36 @@ inline bool launches_overlap() {
   return POLYHEAD_HOPPER != 0 && Context::instance().compute_capability() == 90;
 }
 
-// kernel<<<blocks, threads, shared_bytes>>>(values...) on the context's stream; `name` tells the
-// kernel in messages.
+// kernel<<<blocks, threads, shared_bytes>>>(values...) on the context's stream, with clusters of
+// `cluster` neighbouring blocks (framework/cuda/cluster.cuh); `name` tells the kernel in messages.
 template <class... Parameters, class... Values>
-void launch(const char* name, void (*kernel)(Parameters...), dim3 blocks, dim3 threads,
-            std::size_t shared_bytes, const Values&... values) {
-  cudaLaunchAttribute overlap{};
-  overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  overlap.val.programmaticStreamSerializationAllowed = 1;
+void launch_clusters(const char* name, void (*kernel)(Parameters...), dim3 blocks, int cluster,
+                     dim3 threads, std::size_t shared_bytes, const Values&... values) {
+  cudaLaunchAttribute attributes[2]{};
   cudaLaunchConfig_t config{};
   config.gridDim = blocks;
   config.blockDim = threads;
   config.dynamicSmemBytes = shared_bytes;
   config.stream = Context::instance().stream();
-  config.attrs = &overlap;
-  config.numAttrs = launches_overlap() ? 1 : 0;
+  config.attrs = attributes;
+  if (launches_overlap()) {
+    cudaLaunchAttribute& overlap = attributes[config.numAttrs++];
+    overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    overlap.val.programmaticStreamSerializationAllowed = 1;
+  }
+  if (cluster > 1) {
+    cudaLaunchAttribute& shape = attributes[config.numAttrs++];
+    shape.id = cudaLaunchAttributeClusterDimension;
+    shape.val.clusterDim = {static_cast<unsigned>(cluster), 1, 1};
+  }
   check(cudaLaunchKernelEx(&config, kernel, Parameters(values)...), name);
+}
+
+// The same without clusters.
+template <class... Parameters, class... Values>
+void launch(const char* name, void (*kernel)(Parameters...), dim3 blocks, dim3 threads,
+            std::size_t shared_bytes, const Values&... values) {
+  launch_clusters(name, kernel, blocks, 1, threads, shared_bytes, values...);
 }
 
 }  // namespace polyhead::cuda

@@ -1,5 +1,8 @@
+#include <algorithm>
+#include <bit>
 #include <limits>
 
+#include "framework/cuda/cluster.cuh"
 #include "framework/cuda/launch.cuh"
 #include "framework/cuda/math.cuh"
 #include "framework/cuda/packs.cuh"
@@ -11,9 +14,10 @@ namespace {
 
 using cuda::Pack;
 
-constexpr int kThreads = 512;  // of a block, which has one row
+constexpr int kThreads = 512;  // of a block, which has a row or its part of one
 constexpr int kBatch = 4;      // packs that a thread loads at once
 constexpr std::size_t kScratchBytes = kThreads / cuda::kWarpSize * sizeof(float);  // of sums
+constexpr std::size_t kStaticBytes = kScratchBytes + cuda::kMostClusterBlocks * sizeof(float2);
 
 // A row of any address and width: packs at 16-byte borders, and the few elements around them.
 template <class T>
@@ -88,6 +92,20 @@ class Softmax {
   float maximum_ = -kInfinity;
   float sum_ = 0;  // of exp(logit - maximum)
 };
+
+// The maximum and the sum of all parts, each of which has its own maximum. Those of an empty part
+// are -inf and 0.
+template <class T>
+__device__ __forceinline__ float2 combine(const float2* parts, int count) {
+  float2 all = parts[0];
+  for (int i = 1; i < count; ++i) all.x = fmaxf(all.x, parts[i].x);
+  all.y = 0;
+  for (int i = 0; i < count; ++i) {
+    const float2 part = parts[i];
+    all.y += part.x == all.x ? part.y : part.y * cuda::exponential<T>(part.x - all.x);
+  }
+  return all;
+}
 
 template <class T>
 __global__ void __launch_bounds__(kThreads)
@@ -174,27 +192,33 @@ __global__ void __launch_bounds__(kThreads)
           });
 }
 
-// The row waits in shared memory between its softmax and its gradient.
-template <class T>
+// The blocks of a cluster, one unless kShared, have `part_columns` of a row each. A part waits in
+// its block's shared memory between the softmax and the gradient.
+template <class T, bool kShared>
 __global__ void __launch_bounds__(kThreads)
-    loss_and_gradient_kernel(const std::int32_t* targets, int valid_columns, float weight,
-                             T* logits, std::int64_t stride, int columns, float* losses,
-                             float* lse) {
+    loss_and_gradient_kernel(const std::int32_t* targets, int valid_columns, int part_columns,
+                             float weight, T* logits, std::int64_t stride, int columns,
+                             float* losses, float* lse) {
+  if constexpr (kShared) cuda::cluster_arrive();  // says no more than that this block runs
   cuda::wait_for_work_before();
   extern __shared__ uint4 memory[];
+  const int rank = kShared ? cuda::cluster_rank() : 0, ranks = kShared ? cuda::cluster_size() : 1;
   // The last rows first: the product that made the logits has left those in the cache.
-  const std::int64_t token = gridDim.x - 1 - blockIdx.x;
+  const std::int64_t token = (gridDim.x - 1 - blockIdx.x) / ranks;
+  const int first = rank * part_columns, count = max(0, min(part_columns, valid_columns - first));
   T* const row = logits + token * stride;
-  // As far from a 16-byte border as the row, so that both have the same packs.
+  T* const part = row + first;
+  // As far from a 16-byte border as the part, so that both have the same packs.
   T* const copy = reinterpret_cast<T*>(reinterpret_cast<unsigned char*>(memory) +
-                                       reinterpret_cast<std::uintptr_t>(row) % cuda::kPackBytes);
+                                       reinterpret_cast<std::uintptr_t>(part) % cuda::kPackBytes);
   const std::int32_t target = targets[token];
   const bool ignored = target < 0, has_target = !ignored && target < valid_columns;
+  const bool tells_loss = threadIdx.x == 0 && rank == (has_target ? target / part_columns : 0);
   float target_logit = 0;
-  if (threadIdx.x == 0 && has_target) target_logit = cuda::to_float(row[target]);
+  if (tells_loss && has_target) target_logit = cuda::to_float(row[target]);
 
   Softmax<T> softmax;
-  Row<T>(row, valid_columns)
+  Row<T>(part, count)
       .for_each(
           [&](int column, const Pack<T>& pack) {
             *reinterpret_cast<Pack<T>*>(copy + column) = pack;
@@ -204,37 +228,59 @@ __global__ void __launch_bounds__(kThreads)
             softmax.add(values);
           },
           [&](int column) {
-            copy[column] = row[column];
-            const float value[1] = {cuda::to_float(row[column])};
+            copy[column] = part[column];
+            const float value[1] = {cuda::to_float(part[column])};
             softmax.add(value);
           });
-  const auto [maximum, sum] = softmax.reduce();
+  float2 all = softmax.reduce();
+  if constexpr (kShared) {
+    __shared__ float2 parts[cuda::kMostClusterBlocks];  // maximum and sum of each
+    cuda::cluster_wait();
+    if (static_cast<int>(threadIdx.x) < ranks) {
+      cuda::store_in_cluster(parts + rank, static_cast<int>(threadIdx.x), all);
+    }
+    cuda::cluster_arrive();
+    cuda::cluster_wait();
+    all = combine<T>(parts, ranks);
+  }
+  const auto [maximum, sum] = all;
   const float log_sum = logf(sum), log_denominator = maximum + log_sum;
 
   const auto probability = [&](float logit) {
     return cuda::exponential<T>(logit - log_denominator) * weight;
   };
-  Row<T>(copy, valid_columns)
+  Row<T>(copy, count)
       .for_each(
           [&](int column, const Pack<T>& pack) {
             Pack<T> result;
             result.assign([&](int i) { return probability(pack[i]); });
             if (ignored) result.assign([](int) { return 0.0f; });
-            cuda::store_pack(result, row + column);
+            cuda::store_pack(result, part + column);
           },
           [&](int column) {
             const float result = ignored ? 0.0f : probability(cuda::to_float(copy[column]));
-            row[column] = cuda::from_float<T>(result);
+            part[column] = cuda::from_float<T>(result);
           });
-  for (int column = valid_columns + static_cast<int>(threadIdx.x); column < columns;
-       column += kThreads) {
-    row[column] = cuda::from_float<T>(0.0f);
+  if (rank == 0) {
+    for (int column = valid_columns + static_cast<int>(threadIdx.x); column < columns;
+         column += kThreads) {
+      row[column] = cuda::from_float<T>(0.0f);
+    }
   }
   __syncthreads();  // the target's column has been written as any other
-  if (threadIdx.x > 0) return;
+  if (!tells_loss) return;
   if (has_target) row[target] = cuda::from_float<T>(probability(target_logit) - weight);
   lse[token] = log_denominator;
   losses[token] = ignored ? 0.0f : (maximum - target_logit) + log_sum;
+}
+
+// How many blocks share a row of `bytes`: where one has no room for it, as many as leave room for
+// two blocks on a multiprocessor, so that one reads or writes while the other computes.
+int blocks_of_row(std::size_t bytes) {
+  constexpr std::size_t kPartBytes = std::size_t{104} << 10;
+  const auto parts = std::bit_ceil((bytes + kPartBytes - 1) / kPartBytes);
+  return static_cast<int>(
+      std::min<std::size_t>(parts, static_cast<std::size_t>(cuda::most_cluster_blocks())));
 }
 
 }  // namespace
@@ -287,17 +333,22 @@ bool CrossEntropy<Device::kCuda>::loss_and_gradient(const Tensor& targets,
                                                     Tensor& logits, Tensor& losses, Tensor& lse) {
   if (logits.rows() == 0) return true;
   return cuda::dispatch_float(logits.dtype(), [&]<class T>() {
-    const auto& context = cuda::Context::instance();
-    const auto bytes = static_cast<std::size_t>(valid_columns) * sizeof(T) + cuda::kPackBytes;
-    if (bytes + kScratchBytes > context.shared_bytes_of_block()) return false;
-    POLYHEAD_CUDA(cudaFuncSetAttribute(loss_and_gradient_kernel<T>,
-                                       cudaFuncAttributeMaxDynamicSharedMemorySize,
+    const auto columns = static_cast<std::size_t>(valid_columns);
+    const int blocks = blocks_of_row(columns * sizeof(T));
+    constexpr std::size_t kUnit = 64;  // keeps the parts at borders of cache lines
+    const auto units = (columns + kUnit * blocks - 1) / (kUnit * blocks);
+    const auto part_columns = static_cast<int>(kUnit * units);
+    const auto bytes = static_cast<std::size_t>(part_columns) * sizeof(T) + cuda::kPackBytes;
+    if (bytes + kStaticBytes > cuda::Context::instance().shared_bytes_of_block()) return false;
+    const auto kernel =
+        blocks > 1 ? loss_and_gradient_kernel<T, true> : loss_and_gradient_kernel<T, false>;
+    POLYHEAD_CUDA(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                        static_cast<int>(bytes)));
-    cuda::launch("cross_entropy_loss_and_gradient", loss_and_gradient_kernel<T>,
-                 static_cast<unsigned>(logits.rows()), kThreads, bytes,
-                 targets.data<std::int32_t>(), static_cast<int>(valid_columns),
-                 static_cast<float>(weight), logits.data<T>(), logits.row_stride(),
-                 static_cast<int>(logits.cols()), losses.data<float>(), lse.data<float>());
+    cuda::launch_clusters(
+        "cross_entropy_loss_and_gradient", kernel, static_cast<unsigned>(logits.rows() * blocks),
+        blocks, kThreads, bytes, targets.data<std::int32_t>(), static_cast<int>(valid_columns),
+        part_columns, static_cast<float>(weight), logits.data<T>(), logits.row_stride(),
+        static_cast<int>(logits.cols()), losses.data<float>(), lse.data<float>());
     return true;
   });
 }

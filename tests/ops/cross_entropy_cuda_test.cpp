@@ -147,7 +147,8 @@ TEST(CrossEntropyCuda, LossAndGradientAtOnceEqualTheCpu) {
           Case{11, 257, 1, 3, testing::kUnaligned}, Case{300, 4096, 1, 64, testing::kAligned},
           Case{9, 50257, 1, 0, testing::kAlone},  // rows at any address
           Case{9, 50257, 1, 47, testing::kUnaligned}, Case{150, 50304, 1, 0, testing::kAlone},
-          Case{2, 262144, 1, 0, testing::kAlone}}) {  // wider than shared memory
+          Case{30, 262144, 1, 7, testing::kUnaligned},
+          Case{2, 1000003, 1, 0, testing::kAlone}}) {  // wider than shared memory
       SCOPED_TRACE(fmt::format("{}: {} x {}, {} more, behind {} columns", name_of(dtype), c.tokens,
                                c.vocabulary, c.padding, c.placement.before));
       const Tensor targets = some_targets(c.tokens, c.vocabulary);
@@ -178,9 +179,13 @@ TEST(CrossEntropyCuda, WideRowsRescaleTheSum) {
     Tensor logits = testing::random_tensor({1, 60007}, DType::kF64, "wide");
     // The maximum rises by more than exp() covers, late in the row.
     logits.data<double>()[59000] = 512;
-    const Result result = on_device(logits, 59000, dtype);
-    EXPECT_EQ(at(result.losses, 0, 0), 0);
-    EXPECT_EQ(at(result.lse, 0, 0), 512);
+    const Tensor targets = testing::int_tensor({59000}).to(Device::kCuda);
+    for (const Result& result :
+         {on_device(logits, 59000, dtype), at_once(logits, targets, dtype, 3, testing::kAlone)}) {
+      EXPECT_EQ(at(result.losses, 0, 0), 0);
+      EXPECT_EQ(at(result.lse, 0, 0), 512);
+      EXPECT_EQ(at(result.gradient, 0, 0), 0);
+    }
   }
 }
 
