@@ -16,6 +16,7 @@
 #include "framework/ops/rope.h"
 #include "framework/parameters/parameter.h"
 #include "layers/model_config.h"
+#include "layers/residual_stream.h"
 #include "layers/tensor_parallel.h"
 
 namespace polyhead {
@@ -39,8 +40,9 @@ class Attention {
 
   virtual ~Attention() = default;
   virtual std::unique_ptr<Saved> make_saved() const = 0;
-  // x (N or N / P, D) -> (N or N / P, D)
-  virtual Tensor forward(const Tensor& x, const SequenceBatch& sequences, Saved& saved) const = 0;
+  // Adds the output for x (N or N / P, D) to the stream; see RowParallelLinear::forward.
+  virtual void forward(const Tensor& x, const SequenceBatch& sequences, Saved& saved,
+                       ResidualStream& stream) const = 0;
   // Consumes `saved`; x is forward's input.
   virtual Tensor backward(const Tensor& dy, const Tensor& x, const SequenceBatch& sequences,
                           Saved& saved) = 0;

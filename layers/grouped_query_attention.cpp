@@ -134,8 +134,8 @@ void GroupedQueryAttention::backward_normalize_heads(const Saved& saved, Tensor&
   }
 }
 
-Tensor GroupedQueryAttention::forward(const Tensor& x, const SequenceBatch& sequences,
-                                      Attention::Saved& base) const {
+void GroupedQueryAttention::forward(const Tensor& x, const SequenceBatch& sequences,
+                                    Attention::Saved& base, ResidualStream& stream) const {
   auto& saved = dynamic_cast<Saved&>(base);
   saved.qkv = qkv_.forward(x);
   if (q_norm_) normalize_heads(saved);
@@ -147,7 +147,7 @@ Tensor GroupedQueryAttention::forward(const Tensor& x, const SequenceBatch& sequ
   saved.lse = Tensor::empty_accumulator(saved.qkv, {sequences.batch, heads_, sequences.length});
   ops::HeadView out = ops::heads_of(saved.out, heads_);
   ops::attention_forward(inputs.q, inputs.k, inputs.v, sequences.batch, spec, out, saved.lse);
-  return out_.forward(saved.out);
+  out_.forward(saved.out, stream);
 }
 
 Tensor GroupedQueryAttention::backward(const Tensor& dy, const Tensor& x,

@@ -34,8 +34,8 @@ class GroupedQueryAttention final : public Attention {
   std::unique_ptr<Attention::Saved> make_saved() const override {
     return std::make_unique<Saved>();
   }
-  Tensor forward(const Tensor& x, const SequenceBatch& sequences,
-                 Attention::Saved& saved) const override;
+  void forward(const Tensor& x, const SequenceBatch& sequences, Attention::Saved& saved,
+               ResidualStream& stream) const override;
   Tensor backward(const Tensor& dy, const Tensor& x, const SequenceBatch& sequences,
                   Attention::Saved& saved) override;
   void collect_parameters(std::vector<Parameter*>& parameters) override;

@@ -140,8 +140,8 @@ void LatentAttention::rotate_queries(const SequenceBatch& sequences, ops::Rotati
   ops::rope(sequences.rope, sequences.length, rotation, rotated);
 }
 
-Tensor LatentAttention::forward(const Tensor& x, const SequenceBatch& sequences,
-                                Attention::Saved& base) const {
+void LatentAttention::forward(const Tensor& x, const SequenceBatch& sequences,
+                              Attention::Saved& base, ResidualStream& stream) const {
   auto& saved = dynamic_cast<Saved&>(base);
   saved.down = down_.forward(x);
   saved.latents = normalize_latents(saved);
@@ -157,7 +157,7 @@ Tensor LatentAttention::forward(const Tensor& x, const SequenceBatch& sequences,
   ops::HeadView out = ops::heads_of(saved.out, heads_);
   ops::attention_forward(ops::heads_of(saved.q, heads_), ops::heads_of(saved.k, heads_),
                          value_heads(saved.kv), sequences.batch, spec, out, saved.lse);
-  return out_.forward(saved.out);
+  out_.forward(saved.out, stream);
 }
 
 Tensor LatentAttention::backward(const Tensor& dy, const Tensor& x, const SequenceBatch& sequences,

@@ -30,9 +30,13 @@ std::int64_t Linear::out_features() const {
   return features;
 }
 
-Tensor Linear::multiply(const Tensor& x) const {
+Tensor Linear::multiply(const Tensor& x, const Tensor& addend) const {
   Tensor y = Tensor::empty_like(x, {x.rows(), out_features()});
-  ops::matmul_weight(x, joined_values(weights_), y);
+  if (addend) {
+    ops::matmul_weight_onto(addend, x, joined_values(weights_), y);
+  } else {
+    ops::matmul_weight(x, joined_values(weights_), y);
+  }
   return y;
 }
 
@@ -89,10 +93,14 @@ Tensor ColumnParallelLinear::backward(const Tensor& dy, const Tensor& x) {
   return leaving.wait();
 }
 
-Tensor RowParallelLinear::forward(const Tensor& x) const {
-  Tensor y = parallel_.leave(linear_.multiply(x));
-  linear_.add_biases(y);
-  return y;
+void RowParallelLinear::forward(const Tensor& x, ResidualStream& stream) const {
+  POLYHEAD_CHECK(!stream.branch, "the stream has a branch that no norm has added");
+  if (stream.x && parallel_.size() == 1 && !linear_.has_biases()) {
+    stream.x = linear_.multiply(x, stream.x);
+    return;
+  }
+  stream.branch = parallel_.leave(linear_.multiply(x));
+  linear_.add_biases(stream.branch);
 }
 
 Tensor RowParallelLinear::backward(const Tensor& dy, const Tensor& x) {

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "framework/parameters/parameter.h"
+#include "layers/residual_stream.h"
 #include "layers/tensor_parallel.h"
 
 namespace polyhead {
@@ -24,13 +25,15 @@ class Linear {
   // Adds to the gradients of weights and biases and writes dx (N, in).
   void backward(const Tensor& dy, const Tensor& x, Tensor& dx);
 
-  // The parts of both, for who adds the bias elsewhere or communicates in between.
-  Tensor multiply(const Tensor& x) const;
+  // The parts of both, for who adds the bias elsewhere or communicates in between. `addend` (N, sum
+  // of out_i), or empty, is what the product is added to.
+  Tensor multiply(const Tensor& x, const Tensor& addend = {}) const;
   void backward_input(const Tensor& dy, Tensor& dx) const;
   void backward_weights(const Tensor& dy, const Tensor& x);
   void add_biases(Tensor& y) const;
   void backward_biases(const Tensor& dy);
 
+  bool has_biases() const { return !biases_.empty(); }
   std::int64_t in_features() const { return weights_.front().local_shape[1]; }
   std::int64_t out_features() const;
   void collect_parameters(std::vector<Parameter*>& parameters);
@@ -67,7 +70,9 @@ class RowParallelLinear {
   RowParallelLinear(Linear linear, const TensorParallel& parallel)
       : linear_(std::move(linear)), parallel_(parallel) {}
 
-  Tensor forward(const Tensor& x) const;
+  // The output becomes the stream's branch. Where the product is all there is to it, no sum over
+  // ranks and no bias, it is added to stream.x as it is made, which saves a pass over memory.
+  void forward(const Tensor& x, ResidualStream& stream) const;
   Tensor backward(const Tensor& dy, const Tensor& x);
   void collect_parameters(std::vector<Parameter*>& parameters) {
     linear_.collect_parameters(parameters);

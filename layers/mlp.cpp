@@ -27,10 +27,10 @@ Tensor Mlp::activate(const Tensor& gate_up) const {
   return activated;
 }
 
-Tensor Mlp::forward(const Tensor& x, Saved& saved) const {
+void Mlp::forward(const Tensor& x, Saved& saved, ResidualStream& stream) const {
   saved.gate_up = up_.forward(x);
   saved.activated = activate(saved.gate_up);
-  return down_.forward(saved.activated);
+  down_.forward(saved.activated, stream);
 }
 
 Tensor Mlp::backward(const Tensor& dy, const Tensor& x, Saved& saved) {

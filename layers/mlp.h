@@ -19,7 +19,8 @@ class Mlp {
 
   Mlp(const std::string& prefix, const ModelConfig& config, const TensorParallel& parallel);
 
-  Tensor forward(const Tensor& x, Saved& saved) const;
+  // Adds the output for x (N, D) to the stream; see RowParallelLinear::forward.
+  void forward(const Tensor& x, Saved& saved, ResidualStream& stream) const;
   Tensor backward(const Tensor& dy, const Tensor& x, Saved& saved);
   void collect_parameters(std::vector<Parameter*>& parameters);
 

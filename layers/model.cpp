@@ -79,7 +79,9 @@ Tensor Model::infer(const Tensor& tokens, std::int64_t batch, const Tensor& docu
 Tensor Model::attend(std::int64_t layer, const Tensor& x, std::int64_t batch) const {
   const Attention& attention = blocks_[static_cast<std::size_t>(layer)]->attention();
   const auto saved = attention.make_saved();
-  return attention.forward(x, sequences(x.rows(), batch, {}), *saved);
+  ResidualStream stream;
+  attention.forward(x, sequences(x.rows(), batch, {}), *saved, stream);
+  return stream.branch;
 }
 
 void Model::backward(const Tensor& dh, Saved& saved, const GradientsFinal& on_final) {

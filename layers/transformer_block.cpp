@@ -50,19 +50,25 @@ ResidualStream TransformerBlock::forward(ResidualStream stream, const SequenceBa
   saved.attention_input = input_norm_.forward(stream, saved.input_norm);
   saved.x = stream.x;
   saved.attention = attention_->make_saved();
-  stream.branch = attention_->forward(saved.attention_input, sequences, *saved.attention);
   if (attention_post_norm_) {
-    saved.attention_output = stream.branch;
+    ResidualStream apart;
+    attention_->forward(saved.attention_input, sequences, *saved.attention, apart);
+    saved.attention_output = apart.branch;
     stream.branch =
         attention_post_norm_->forward(saved.attention_output, saved.attention_post_norm);
+  } else {
+    attention_->forward(saved.attention_input, sequences, *saved.attention, stream);
   }
 
   saved.mlp_input = mlp_norm_.forward(stream, saved.mlp_norm);
   saved.h = stream.x;
-  stream.branch = mlp_.forward(saved.mlp_input, saved.mlp);
   if (mlp_post_norm_) {
-    saved.mlp_output = stream.branch;
+    ResidualStream apart;
+    mlp_.forward(saved.mlp_input, saved.mlp, apart);
+    saved.mlp_output = apart.branch;
     stream.branch = mlp_post_norm_->forward(saved.mlp_output, saved.mlp_post_norm);
+  } else {
+    mlp_.forward(saved.mlp_input, saved.mlp, stream);
   }
   return stream;
 }

@@ -98,8 +98,12 @@ class Activations {
            wide(tokens, kExchanged) + wide(ranks_ * tokens, kExchanged) + 2 * wide(tokens, 1) +
            wide(tokens, 3);
   }
-  // Of a model that keeps one block's activations at a time.
-  std::int64_t inference() const { return whole_block() + around_block(); }
+  // Of a model that keeps one block's activations at a time, and what enters and leaves the block:
+  // the stream's state, and its branch where the product that makes it cannot add it at once.
+  std::int64_t inference() const {
+    const bool branches = ranks_ > 1 || model_.post_norms || model_.add_bias_linear;
+    return whole_block() + (branches ? 3 : 2) * outer_hidden();
+  }
 
   // Of the last layer's backward and those before it: the most beside what all layers saved.
   std::int64_t mlp_backward() const {

@@ -56,7 +56,8 @@ class Registry {
     measuring_ = on;
   }
 
-  void multiply(const GemmProblem& problem, const void* a, const void* b, void* c) {
+  void multiply(const GemmProblem& problem, const void* a, const void* b, const void* addend,
+                void* c) {
     const std::lock_guard lock(mutex_);
     const auto [place, is_new] = plans_.try_emplace(problem, problem);
     GemmPlan& plan = place->second;
@@ -68,7 +69,7 @@ class Registry {
         throw;
       }
     }
-    plan.run(a, b, c);
+    plan.run(a, b, addend, c);
   }
 
   json algorithms() {
@@ -131,8 +132,9 @@ bool GemmChoices::adopt(const std::string& text, const std::string& source) {
   return true;
 }
 
-void multiply(const GemmProblem& problem, const void* a, const void* b, void* c) {
-  Registry::instance().multiply(problem, a, b, c);
+void multiply(const GemmProblem& problem, const void* a, const void* b, const void* addend,
+              void* c) {
+  Registry::instance().multiply(problem, a, b, addend, c);
 }
 
 }  // namespace polyhead::cuda

@@ -29,7 +29,8 @@ struct GemmChoices {
   static bool adopt(const std::string& json, const std::string& source);
 };
 
-// On the context's stream, by this process's choice for the problem.
-void multiply(const GemmProblem& problem, const void* a, const void* b, void* c);
+// On the context's stream, by this process's choice for the problem; see GemmPlan::run.
+void multiply(const GemmProblem& problem, const void* a, const void* b, const void* addend,
+              void* c);
 
 }  // namespace polyhead::cuda

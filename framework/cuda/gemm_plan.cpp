@@ -116,11 +116,11 @@ bool GemmPlan::accepts(const cublasLtMatmulAlgo_t& algorithm) {
          result.workspaceSize <= Context::kWorkspaceBytes;
 }
 
-void GemmPlan::run(const void* a, const void* b, void* c) {
+void GemmPlan::run(const void* a, const void* b, const void* addend, void* c) {
   const Context& context = Context::instance();
   const float one = 1, beta = problem_.accumulate ? 1 : 0;
-  check(cublasLtMatmul(context.blas(), &operation_, &one, b, &layout_b_, a, &layout_a_, &beta, c,
-                       &layout_c_, c, &layout_c_, &algorithm_, context.workspace(),
+  check(cublasLtMatmul(context.blas(), &operation_, &one, b, &layout_b_, a, &layout_a_, &beta,
+                       addend, &layout_c_, c, &layout_c_, &algorithm_, context.workspace(),
                        Context::kWorkspaceBytes, context.stream()),
         "Matmul");
 }

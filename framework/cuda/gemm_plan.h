@@ -15,7 +15,8 @@
 
 namespace polyhead::cuda {
 
-// c (rows, columns) = op(a) (rows, depth) op(b) (depth, columns), or +=, with none of the three 0.
+// c (rows, columns) = op(a) (rows, depth) op(b) (depth, columns), with `accumulate` added to
+// another matrix that lies in memory as c does, with none of the three 0.
 struct GemmProblem {
   DType input = DType::kF32;   // of a and b
   DType output = DType::kF32;  // of c
@@ -52,8 +53,9 @@ class GemmPlan {
   bool accepts(const cublasLtMatmulAlgo_t& algorithm);
 
   void set_algorithm(const cublasLtMatmulAlgo_t& algorithm) { algorithm_ = algorithm; }
-  // On the context's stream, by the algorithm set before.
-  void run(const void* a, const void* b, void* c);
+  // On the context's stream, by the algorithm set before. `addend` may be c, and is not read unless
+  // the problem accumulates.
+  void run(const void* a, const void* b, const void* addend, void* c);
 
  private:
   void check(cublasStatus_t status, const char* call) const;

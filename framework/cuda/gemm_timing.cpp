@@ -121,7 +121,7 @@ class Race {
  private:
   void run(const Runner& runner) {
     plan_.set_algorithm(runner.algorithm);
-    plan_.run(a_, b_, c_);
+    plan_.run(a_, b_, c_, c_);
   }
 
   GemmPlan& plan_;

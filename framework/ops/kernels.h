@@ -14,8 +14,9 @@ namespace polyhead::ops::kernel {
 
 template <Device D>
 struct Matmul {
-  static void multiply(const Tensor& a, Transpose transpose_a, const Tensor& b,
-                       Transpose transpose_b, Accumulate accumulate, Tensor& c);
+  // c = addend + op(a) op(b); `addend` may be empty, or c.
+  static void multiply(const Tensor& addend, const Tensor& a, Transpose transpose_a,
+                       const Tensor& b, Transpose transpose_b, Tensor& c);
   static void set_measuring(bool on);
   static std::string choices();
   static bool adopt_choices(const std::string& choices, const std::string& source);

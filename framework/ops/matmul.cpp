@@ -6,9 +6,11 @@
 #include "framework/profiler.h"
 
 namespace polyhead::ops {
+namespace {
 
-void matmul(const Tensor& a, Transpose transpose_a, const Tensor& b, Transpose transpose_b,
-            Accumulate accumulate, Tensor& c) {
+// c = addend + op(a) op(b); `addend` may be empty, or c.
+void multiply_onto(const Tensor& addend, const Tensor& a, Transpose transpose_a, const Tensor& b,
+                   Transpose transpose_b, Tensor& c) {
   const ProfileScope scope(Work::kMatmul);
   const bool a_turned = transpose_a == Transpose::kYes, b_turned = transpose_b == Transpose::kYes;
   const std::int64_t depth = a_turned ? a.rows() : a.cols();
@@ -22,8 +24,23 @@ void matmul(const Tensor& a, Transpose transpose_a, const Tensor& b, Transpose t
                  "matmul: c is {}, the inputs are {}", name_of(c.dtype()), name_of(a.dtype()));
   POLYHEAD_CHECK(c.raw() != a.raw() && c.raw() != b.raw(), "matmul: c is also an input");
   dispatch(c.device(), [&]<Device D>() {
-    kernel::Matmul<D>::multiply(a, transpose_a, b, transpose_b, accumulate, c);
+    kernel::Matmul<D>::multiply(addend, a, transpose_a, b, transpose_b, c);
   });
+}
+
+}  // namespace
+
+void matmul(const Tensor& a, Transpose transpose_a, const Tensor& b, Transpose transpose_b,
+            Accumulate accumulate, Tensor& c) {
+  multiply_onto(accumulate == Accumulate::kYes ? c : Tensor(), a, transpose_a, b, transpose_b, c);
+}
+
+void matmul_weight_onto(const Tensor& addend, const Tensor& x, const Tensor& weight, Tensor& y) {
+  check_matrix("matmul: addend", addend, y.rows(), y.cols(), y);
+  POLYHEAD_CHECK(y.rows() == 1 || addend.row_stride() == y.row_stride(),
+                 "matmul: rows of the addend are {} apart, of the result {}", addend.row_stride(),
+                 y.row_stride());
+  multiply_onto(addend, x, Transpose::kNo, weight, Transpose::kYes, y);
 }
 
 void set_matmul_measuring(Device device, bool on) {

@@ -23,6 +23,9 @@ inline void matmul_weight(const Tensor& x, const Tensor& weight, Tensor& y) {
   matmul(x, Transpose::kNo, weight, Transpose::kYes, Accumulate::kNo, y);
 }
 
+// y = addend + x w^T. `addend` (M, N) has y's dtype and rows as far apart as y's.
+void matmul_weight_onto(const Tensor& addend, const Tensor& x, const Tensor& weight, Tensor& y);
+
 // Which of its library's algorithms a device takes for which product. Any one of them gives the
 // same bits in every run, and different ones give different bits: ranks that hold copies of the
 // same numbers, and runs that are to repeat each other, need the same choices. The CPU has no

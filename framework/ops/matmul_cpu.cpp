@@ -128,8 +128,8 @@ void multiply_row(const Operand<T>& a, const Operand<T>& b, bool accumulate, std
 }  // namespace
 
 template <>
-void Matmul<Device::kCpu>::multiply(const Tensor& a, Transpose transpose_a, const Tensor& b,
-                                    Transpose transpose_b, Accumulate accumulate, Tensor& c) {
+void Matmul<Device::kCpu>::multiply(const Tensor& addend, const Tensor& a, Transpose transpose_a,
+                                    const Tensor& b, Transpose transpose_b, Tensor& c) {
   make_blas_single_threaded();
   const std::int64_t depth = transpose_a == Transpose::kYes ? a.rows() : a.cols();
   if (c.numel() == 0) return;
@@ -137,9 +137,10 @@ void Matmul<Device::kCpu>::multiply(const Tensor& a, Transpose transpose_a, cons
                            c.row_stride()}) <= std::numeric_limits<int>::max(),
                  "matmul of {} and {}: the BLAS counts in 32 bits", a.shape().to_string(),
                  b.shape().to_string());
+  if (addend && addend.raw() != c.raw()) c.copy_from(addend);
   dispatch_cpu_float(c.dtype(), [&]<class T>() {
     const Operand<T> left = operand<T>(a, transpose_a), right = operand<T>(b, transpose_b);
-    const bool keep = accumulate == Accumulate::kYes;
+    const auto keep = static_cast<bool>(addend);
     if (c.rows() == 1) {
       multiply_row(left, right, keep, depth, c);
     } else {

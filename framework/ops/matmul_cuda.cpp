@@ -31,21 +31,23 @@ void set_zero(Tensor& x) {
 }  // namespace
 
 template <>
-void Matmul<Device::kCuda>::multiply(const Tensor& a, Transpose transpose_a, const Tensor& b,
-                                     Transpose transpose_b, Accumulate accumulate, Tensor& c) {
+void Matmul<Device::kCuda>::multiply(const Tensor& addend, const Tensor& a, Transpose transpose_a,
+                                     const Tensor& b, Transpose transpose_b, Tensor& c) {
   if (c.numel() == 0) return;
   POLYHEAD_CHECK(a.dtype() == DType::kF32 || a.dtype() == DType::kBf16,
                  "CUDA computes in f32 or bf16, not {}", name_of(a.dtype()));
   const std::int64_t depth = transpose_a == Transpose::kYes ? a.rows() : a.cols();
   if (depth == 0) {
-    if (accumulate == Accumulate::kNo) set_zero(c);
+    if (!addend) set_zero(c);
+    if (addend && addend.raw() != c.raw()) c.copy_from(addend);
     return;
   }
+  const Tensor& begin = addend ? addend : c;
   cuda::multiply({.input = a.dtype(),
                   .output = c.dtype(),
                   .transpose_a = transpose_a == Transpose::kYes,
                   .transpose_b = transpose_b == Transpose::kYes,
-                  .accumulate = accumulate == Accumulate::kYes,
+                  .accumulate = static_cast<bool>(addend),
                   .rows = c.rows(),
                   .columns = c.cols(),
                   .depth = depth,
@@ -54,8 +56,8 @@ void Matmul<Device::kCuda>::multiply(const Tensor& a, Transpose transpose_a, con
                   .stride_c = stride_of(c),
                   .alignment_a = alignment_of(a),
                   .alignment_b = alignment_of(b),
-                  .alignment_c = alignment_of(c)},
-                 a.raw(), b.raw(), c.raw());
+                  .alignment_c = std::min(alignment_of(begin), alignment_of(c))},
+                 a.raw(), b.raw(), begin.raw(), c.raw());
 }
 
 template <>

@@ -81,7 +81,7 @@ class Product {
     const cuda::Context& context = cuda::Context::instance();
     context.synchronize();
     const auto begin = Clock::now();
-    for (int i = 0; i < count; ++i) plan_.run(a_.raw(), b_.raw(), c_.raw());
+    for (int i = 0; i < count; ++i) plan_.run(a_.raw(), b_.raw(), c_.raw(), c_.raw());
     context.synchronize();
     return std::chrono::duration<double>(Clock::now() - begin).count() / count;
   }

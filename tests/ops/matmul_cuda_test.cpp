@@ -119,6 +119,29 @@ TEST(MatmulCuda, EqualsTheCpuOnAlignedSizes) {
   expect_all_products(64, 96, 160, kAligned);
 }
 
+TEST(MatmulCuda, AddsToAnotherMatrixAndLeavesIt) {
+  for (const Types& types : {kTypes[0], kTypes[2]}) {
+    for (const auto& [rows, columns, depth] :
+         {std::array{64, 96, 160}, {37, 53, 29}, {384, 640, 512}, {5, 7, 0}}) {
+      for (const Placement& placement : {kAlone, kAligned, kUnaligned}) {
+        const Product product{rows,           columns,         depth,
+                              Transpose::kNo, Transpose::kYes, Accumulate::kYes,
+                              types,          placement};
+        const Matrix x = operand(rows, depth, Transpose::kNo, product, "x");
+        const Matrix weight = operand(depth, columns, Transpose::kYes, product, "weight");
+        const Matrix addend = result(product);
+        const Tensor untouched = to_host(addend.device);
+        Matrix y = place(testing::poisoned({rows, columns}, DType::kF64), types.output, placement);
+        matmul_weight_onto(addend.device, x.device, weight.device, y.device);
+        Tensor expected = addend.host.clone();
+        matmul(x.host, Transpose::kNo, weight.host, Transpose::kYes, Accumulate::kYes, expected);
+        EXPECT_LE(testing::relative_error(to_host(y.device), expected), types.tolerance);
+        EXPECT_TRUE(testing::bitwise_equal(to_host(addend.device), untouched));
+      }
+    }
+  }
+}
+
 // Large enough that algorithms are measured at the first product: c must not notice.
 TEST(MatmulCuda, EqualsTheCpuWhereAlgorithmsAreMeasured) {
   expect_all_products(384, 640, 512, kAligned);
@@ -300,7 +323,7 @@ TEST(GemmPlan, CandidatesGiveTheSameBitsEveryTime) {
         plan.set_algorithm(algorithm);
         Tensor first = c.device.clone(), second = c.device.clone();
         for (Tensor* const sum : {&first, &second}) {
-          plan.run(a.device.raw(), b.device.raw(), sum->raw());
+          plan.run(a.device.raw(), b.device.raw(), sum->raw(), sum->raw());
         }
         EXPECT_TRUE(testing::bitwise_equal(to_host(first), to_host(second)))
             << plan.problem().to_string();

@@ -86,6 +86,22 @@ TEST(Matmul, WritesNothingOutsideOfAColumnSlice) {
   }
 }
 
+TEST(Matmul, AddsToAnotherMatrixAndLeavesIt) {
+  const Tensor x = testing::random_tensor({37, 29}, DType::kF32, "x");
+  const Tensor weight = testing::random_tensor({53, 29}, DType::kF32, "weight");
+  const Tensor addend = testing::random_tensor({37, 53}, DType::kF32, "addend");
+  const Tensor untouched = addend.clone();
+  for (const std::int64_t rows : {37, 1}) {
+    Tensor y = testing::poisoned({rows, 53}, DType::kF32);
+    matmul_weight_onto(addend.row_slice(0, rows), x.row_slice(0, rows), weight, y);
+    Tensor expected = addend.row_slice(0, rows).clone();
+    matmul(x.row_slice(0, rows), Transpose::kNo, weight, Transpose::kYes, Accumulate::kYes,
+           expected);
+    EXPECT_TRUE(testing::bitwise_equal(y, expected));
+  }
+  EXPECT_TRUE(testing::bitwise_equal(addend, untouched));
+}
+
 TEST(Matmul, BitsDoNotDependOnThreads) {
   const Tensor x = testing::random_tensor({1000, 130}, DType::kF32, "x");
   const Tensor weight = testing::random_tensor({1500, 130}, DType::kF32, "weight");
@@ -107,6 +123,10 @@ TEST(Matmul, RefusesWrongShapes) {
   const Tensor a = Tensor::zeros({3, 4}, DType::kF32), b = Tensor::zeros({5, 6}, DType::kF32);
   Tensor c = Tensor::zeros({3, 6}, DType::kF32);
   EXPECT_THROW(matmul(a, Transpose::kNo, b, Transpose::kNo, Accumulate::kNo, c), std::logic_error);
+  const Tensor wide = Tensor::zeros({3, 9}, DType::kF32),
+               weight = Tensor::zeros({6, 4}, DType::kF32);
+  EXPECT_THROW(matmul_weight_onto(wide, a, weight, c), std::logic_error);
+  EXPECT_THROW(matmul_weight_onto(wide.column_slice(0, 6), a, weight, c), std::logic_error);
   Tensor square = Tensor::zeros({4, 4}, DType::kF32);
   EXPECT_THROW(matmul(square, Transpose::kNo, square, Transpose::kNo, Accumulate::kNo, square),
                std::logic_error);
