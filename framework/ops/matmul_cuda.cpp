@@ -38,11 +38,14 @@ void Matmul<Device::kCuda>::multiply(const Tensor& addend, const Tensor& a, Tran
                  "CUDA computes in f32 or bf16, not {}", name_of(a.dtype()));
   const std::int64_t depth = transpose_a == Transpose::kYes ? a.rows() : a.cols();
   if (depth == 0) {
-    if (!addend) set_zero(c);
-    if (addend && addend.raw() != c.raw()) c.copy_from(addend);
+    if (!addend) {
+      set_zero(c);
+    } else if (addend.raw() != c.raw()) {
+      c.copy_from(addend);
+    }
     return;
   }
-  const Tensor& begin = addend ? addend : c;
+  const Tensor& start = addend ? addend : c;
   cuda::multiply({.input = a.dtype(),
                   .output = c.dtype(),
                   .transpose_a = transpose_a == Transpose::kYes,
@@ -56,8 +59,8 @@ void Matmul<Device::kCuda>::multiply(const Tensor& addend, const Tensor& a, Tran
                   .stride_c = stride_of(c),
                   .alignment_a = alignment_of(a),
                   .alignment_b = alignment_of(b),
-                  .alignment_c = std::min(alignment_of(begin), alignment_of(c))},
-                 a.raw(), b.raw(), begin.raw(), c.raw());
+                  .alignment_c = std::min(alignment_of(start), alignment_of(c))},
+                 a.raw(), b.raw(), start.raw(), c.raw());
 }
 
 template <>
