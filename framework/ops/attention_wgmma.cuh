@@ -31,12 +31,12 @@ struct Panels {
   // One side of a product that has its rows (of B: columns) in the tile's rows from `row` on, and
   // as its depth the tile's dimensions 16 depth to 16 depth + 15.
   __device__ __forceinline__ std::uint64_t by_rows(int row, int depth) const {
-    return descriptor(address + depth / 4 * kPanelBytes + row * 128 + depth % 4 * 32);
+    return descriptor(depth / 4 * kPanelBytes + row * 128 + depth % 4 * 32);
   }
   // One side that has its rows or columns in the tile's dimensions from `dimension` on, and its
   // depth in the tile's rows 16 depth to 16 depth + 15.
   __device__ __forceinline__ std::uint64_t by_dimensions(int dimension, int depth) const {
-    return descriptor(address + dimension / 64 * kPanelBytes + dimension % 64 * 2 + depth * 2048);
+    return descriptor(dimension / 64 * kPanelBytes + dimension % 64 * 2 + depth * 2048);
   }
 
   // Writes sums times `factor`, rounded to bf16. Of rows row and row + 8 the thread has columns
@@ -55,11 +55,12 @@ struct Panels {
 
  private:
   // PTX ISA, matrix descriptor: the address, the distance of panels, that of groups of eight rows
-  // (all in units of 16 bytes) and the swizzle.
-  __device__ __forceinline__ static std::uint64_t descriptor(std::uint32_t first) {
-    constexpr std::uint64_t kDistances =
-        std::uint64_t{kPanelBytes / 16} << 16 | std::uint64_t{1024 / 16} << 32;
-    return (first & 0x3ffff) >> 4 | kDistances | std::uint64_t{1} << 62;
+  // (all in units of 16 bytes) and the swizzle. One addition to what is the same for the tile, as
+  // the address of shared memory has no more bits than its field.
+  __device__ __forceinline__ std::uint64_t descriptor(std::uint32_t offset) const {
+    constexpr std::uint32_t kPanels = kPanelBytes / 16 << 16;
+    constexpr std::uint64_t kRowsAndSwizzle = std::uint64_t{1024 / 16 | 1u << 30} << 32;
+    return kRowsAndSwizzle | ((address / 16 | kPanels) + offset / 16);
   }
 };
 
