@@ -57,6 +57,15 @@ __device__ __forceinline__ KeyRange visible_keys(const Arguments& a, int positio
   return {max(0, position - a.reach_back + 1), min(a.keys, position + a.reach_ahead)};
 }
 
+// The other way: queries [begin, end) that see a key, before the first and behind the last too.
+struct QueryRange {
+  int begin, end;
+};
+__device__ __forceinline__ QueryRange queries_that_see(const Arguments& a, int key) {
+  const int begin = key - a.reach_ahead + 1 - a.query_offset;
+  return {begin, key < a.keys ? key + a.reach_back - a.query_offset : begin};
+}
+
 // Whether queries at positions [first, last] all see the keys [begin, end).
 __device__ __forceinline__ bool all_visible(const Arguments& a, int first, int last, int begin,
                                             int end) {

@@ -2,7 +2,7 @@
 // order and its schedule. Scores are computed transposed, S^T = K Q^T and dP^T = V dO^T: then P^T
 // and dS^T lie in registers as dV += P^T dO and dK += dS^T Q want them, and only dS passes through
 // shared memory, for dQ += dS K. Two warp groups have 64 keys each; of the third, one warp fetches
-// queries and one waits for this block's turns and passes them on. Private to framework/ops.
+// queries, one waits for this block's turns and one passes them on. Private to framework/ops.
 #pragma once
 
 #include <type_traits>
@@ -47,7 +47,7 @@ __global__ void __launch_bounds__(HopperBackwardShape<kQkDim, kVDim>::kThreads, 
   if (thread == 0) {
     queries.initialize(kReaderThreads);
     keys_full.initialize(1);
-    turn_came.initialize(1);
+    turn_came.initialize(2);
     turn_used.initialize(kReaderThreads);
     publish_barriers();
     *ticket = atomicAdd(sums.ticket, 1);
@@ -76,6 +76,10 @@ __global__ void __launch_bounds__(HopperBackwardShape<kQkDim, kVDim>::kThreads, 
     return (visible_keys(a, a.query_offset + last).end - 1) / kKeys - block;
   };
   const int warp = same_in_warp(thread / 32), lane = thread % 32;
+  const bool turns_back = a.angles.half > 0 && sums.dk == nullptr;
+  // The keys' cosines and sines follow the last queries through their ring, where a stage has room.
+  const bool fetches_angles =
+      turns_back && count > 0 && 4 * kKeys * a.angles.half <= Shape::QueryTiles::kUsedBytes;
 
   if (warp >= kReaders) {
     give_registers<24>();
@@ -111,16 +115,37 @@ __global__ void __launch_bounds__(HopperBackwardShape<kQkDim, kVDim>::kThreads, 
         copy_bytes(tiles.lse(), a.row_lse + padded_row, tiles.kStatisticsBytes, full);
         copy_bytes(tiles.delta(), a.row_delta + padded_row, tiles.kStatisticsBytes, full);
       }
+      if (fetches_angles) {
+        const std::int64_t first_angle = std::int64_t{first_key} * a.angles.half;
+        const int bytes = min(kKeys, a.keys - first_key) * a.angles.half * 4;
+        const auto fetch_angles = [&](int use, const float* angles) {
+          queries.wait_empty(use);
+          queries.full(use).arrive_and_announce(bytes);
+          copy_bytes(queries.tile(use).address, angles + first_angle, bytes, queries.full(use));
+        };
+        fetch_angles(count, a.angles.cos);
+        fetch_angles(count + 1, a.angles.sin);
+      }
     } else if (warp == kReaders + 1) {
+      // A turn begins for the readers when this warp has seen it come, for which it looks while the
+      // one before is used, and the next warp has seen the one before used. So no barrier is a
+      // phase ahead of those that wait for it.
       for (int step = 0; step < count; ++step) {
-        int* const turns = sums.turns + first_dq_block + begin + step * direction;
-        const int turn = turn_at(begin + step * direction);
-        while (load_flag(turns) != turn) __nanosleep(20);
+        const int query_block = begin + step * direction;
+        const int* const turns = sums.turns + first_dq_block + query_block;
+        while (load_flag(turns) != turn_at(query_block)) __nanosleep(20);
         fence_device();
+        if (step > 0) turn_came.wait(step - 1);
         turn_came.arrive();
+      }
+    } else if (warp == kReaders + 2) {
+      turn_came.arrive();
+      for (int step = 0; step < count; ++step) {
         turn_used.wait(step);
+        turn_came.arrive();
         fence_device();
-        store_flag(turns, turn + 1);
+        const int query_block = begin + step * direction;
+        store_flag(sums.turns + first_dq_block + query_block, turn_at(query_block) + 1);
       }
     }
     return;
@@ -149,8 +174,51 @@ __global__ void __launch_bounds__(HopperBackwardShape<kQkDim, kVDim>::kThreads, 
     }
     end_products();
   };
-  // From S^T to dS^T in shared memory, dV and dK.
-  const auto compute_part = [&](int step, auto first, Scores& score) {
+  struct DqSums {
+    Sum whole[8], shared[4];  // as far as there are such panels
+  };
+  DqSums dq;
+  // Once all of the step's dS is there.
+  const auto begin_dq = [&](int step) {
+    begin_products();
+#pragma unroll
+    for (int depth = 0; depth < kKeys / 16; ++depth) {
+      const std::uint64_t ds = ds_of(step).by_dimensions(0, depth);
+      if constexpr (kHasWhole) {
+        begin_product<true, true>(ds, k_tile.by_dimensions(Shape::first_whole_dim(warp / 4), depth),
+                                  dq.whole, depth > 0);
+      }
+      if constexpr (kHasShared) {
+        begin_product<true, true>(ds,
+                                  k_tile.by_dimensions(Shape::first_shared_dim(warp / 4), depth),
+                                  dq.shared, depth > 0);
+      }
+    }
+    end_products();
+  };
+  // Waits for all but the last `pending` groups, and for the block's turn.
+  const auto add_dq = [&](int step, auto pending) {
+    wait_for_products<pending>();
+    if constexpr (kHasWhole) pin(dq.whole);
+    if constexpr (kHasShared) pin(dq.shared);
+    turn_came.wait(step);
+    const int query_block = begin + step * direction;
+    float* const dq_sums = sums.dq + (first_dq_block + query_block) * Shape::kDqSums + 4 * thread;
+    const bool first = turn_at(query_block) == 0;
+    const auto add = [&](int index, const Sum& sum) {
+      float* const to = dq_sums + index * 4 * kReaderThreads;
+      first ? write_sum(to, sum) : add_sum(to, sum);
+    };
+#pragma unroll
+    for (int n = 0; n < Shape::kWholeDims / 8; ++n) add(n, dq.whole[n]);
+#pragma unroll
+    for (int n = 0; n < Shape::kSharedDims / 8; ++n) add(Shape::kWholeDims / 8 + n, dq.shared[n]);
+    turn_used.arrive();
+  };
+  using std::integral_constant;
+  // From S^T to dS^T in shared memory, dV and dK. With `has_previous` dQ of the step before, which
+  // has begun, is added.
+  const auto compute_part = [&](int step, auto first, Scores& score, auto has_previous) {
     const auto tiles = queries.tile(step);
     const int query = (begin + step * direction) * kQueries + first;
     Scores dp;
@@ -168,7 +236,7 @@ __global__ void __launch_bounds__(HopperBackwardShape<kQkDim, kVDim>::kThreads, 
     const int group_key = first_key + group_row;
     const bool masked = !all_visible(a, position, last_position, group_key, group_key + 64);
     const int lane_column = first + lane % 4 * 2;
-    wait_for_products<1>(score);
+    wait_for_products<has_previous ? 2 : 1>(score);
 #pragma unroll
     for (int n = 0; n < kPart / 8; ++n) {
       const float2 lse = load_shared_pair(tiles.lse() + 4 * (lane_column + 8 * n));
@@ -176,10 +244,23 @@ __global__ void __launch_bounds__(HopperBackwardShape<kQkDim, kVDim>::kThreads, 
       for (int i = 0; i < 4; ++i) {
         float& s = score[n].element[i];
         s = power_of_two(fmaf(s, options.to_log2, i % 2 == 0 ? -lse.x : -lse.y));
-        if (masked) {
-          const int key = first_key + row_in_block + i / 2 * 8;
-          const KeyRange range = visible_keys(a, position - first + lane_column + 8 * n + i % 2);
-          if (key < range.begin || key >= range.end) s = 0;
+      }
+    }
+    if (masked) {
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const QueryRange range = queries_that_see(a, first_key + row_in_block + 8 * half);
+        const auto seeing = static_cast<unsigned>(range.end - range.begin);
+        // Without a sign, a query before the range lies far behind it: one comparison for two.
+        const int from_begin = query - first + lane_column - range.begin;
+#pragma unroll
+        for (int n = 0; n < kPart / 8; ++n) {
+#pragma unroll
+          for (int i = 0; i < 2; ++i) {
+            if (static_cast<unsigned>(from_begin + 8 * n + i) >= seeing) {
+              score[n].element[2 * half + i] = 0;
+            }
+          }
         }
       }
     }
@@ -192,6 +273,7 @@ __global__ void __launch_bounds__(HopperBackwardShape<kQkDim, kVDim>::kThreads, 
       begin_product(weights[depth], tiles.dout().by_dimensions(0, first / 16 + depth), dv);
     }
     end_products();
+    if constexpr (has_previous) add_dq(step - 1, integral_constant<int, 2>{});
 
     wait_for_products<1>(dp);
 #pragma unroll
@@ -214,72 +296,36 @@ __global__ void __launch_bounds__(HopperBackwardShape<kQkDim, kVDim>::kThreads, 
     }
     end_products();
   };
-  struct DqSums {
-    Sum whole[8], shared[4];  // as far as there are such panels
-  };
-  // Once all of the step's dS is there.
-  const auto begin_dq = [&](int step, DqSums& dq) {
-    begin_products();
-#pragma unroll
-    for (int depth = 0; depth < kKeys / 16; ++depth) {
-      const std::uint64_t ds = ds_of(step).by_dimensions(0, depth);
-      if constexpr (kHasWhole) {
-        begin_product<true, true>(ds, k_tile.by_dimensions(Shape::first_whole_dim(warp / 4), depth),
-                                  dq.whole, depth > 0);
-      }
-      if constexpr (kHasShared) {
-        begin_product<true, true>(ds,
-                                  k_tile.by_dimensions(Shape::first_shared_dim(warp / 4), depth),
-                                  dq.shared, depth > 0);
-      }
-    }
-    end_products();
-  };
-  // Waits for all but the last `pending` groups, and for the block's turn.
-  const auto add_dq = [&](int step, DqSums& dq, auto pending) {
-    wait_for_products<pending>();
-    if constexpr (kHasWhole) pin(dq.whole);
-    if constexpr (kHasShared) pin(dq.shared);
-    turn_came.wait(step);
-    const int query_block = begin + step * direction;
-    float* const dq_sums = sums.dq + (first_dq_block + query_block) * Shape::kDqSums + 4 * thread;
-    const bool first = turn_at(query_block) == 0;
-    const auto add = [&](int index, const Sum& sum) {
-      float* const to = dq_sums + index * 4 * kReaderThreads;
-      first ? write_sum(to, sum) : add_sum(to, sum);
-    };
-#pragma unroll
-    for (int n = 0; n < Shape::kWholeDims / 8; ++n) add(n, dq.whole[n]);
-#pragma unroll
-    for (int n = 0; n < Shape::kSharedDims / 8; ++n) add(Shape::kWholeDims / 8 + n, dq.shared[n]);
-    turn_used.arrive();
-  };
-  using std::integral_constant;
   Scores ahead;
-  const auto compute = [&](int step, auto has_next) {
-    if constexpr (Shape::kScoresAhead) {
-      compute_part(step, integral_constant<int, 0>{}, ahead);
+  const auto compute = [&](int step, auto has_previous) {
+    const int position = a.query_offset + (begin + step * direction) * kQueries;
+    const int group_key = first_key + group_row;
+    const bool sees_keys = visible_keys(a, position).begin < group_key + 64 &&
+                           visible_keys(a, position + kQueries - 1).end > group_key;
+    // Where the queries see keys of the other warp group alone. (With more sums in registers the
+    // compiler has too few for this branch.)
+    if (Shape::kAddsLate && !sees_keys) {
+      if constexpr (has_previous) add_dq(step - 1, integral_constant<int, 0>{});
+      const Sum zeros[kQueries / 8];
+      ds_of(step).store(row_in_block, lane, zeros, 1.0f);
+      publish_shared();
+    } else if constexpr (Shape::kScoresAhead) {
+      compute_part(step, integral_constant<int, 0>{}, ahead, has_previous);
     } else {
       const auto begin_and_compute_part = [&](auto first) {
         Scores score;
         pin(score);
         begin_scores(step, first, score);
-        compute_part(step, first, score);
+        compute_part(step, first, score, has_previous);
         wait_for_products<0>(dv, dk);
       };
       begin_and_compute_part(integral_constant<int, 0>{});
       begin_and_compute_part(integral_constant<int, kPart>{});
     }
-    synchronize(1, kReaderThreads);
-    DqSums dq;
-    begin_dq(step, dq);
-    wait_for_products<1>(dv, dk);
-    queries.empty(step).arrive();  // each thread for what it has read itself, the statistics
-    constexpr bool kAhead = Shape::kScoresAhead && has_next;
-    if constexpr (kAhead) begin_scores(step + 1, 0, ahead);
-    add_dq(step, dq, integral_constant < int, kAhead ? 1 : 0 > {});
-    if constexpr (kAhead) wait_for_products<0>(ahead);
   };
+  // Each thread for what it has read itself, the statistics.
+  const auto release = [&](int step) { queries.empty(step).arrive(); };
+
   pin(dk);
   pin(dv);
   if (count > 0) {
@@ -289,8 +335,38 @@ __global__ void __launch_bounds__(HopperBackwardShape<kQkDim, kVDim>::kThreads, 
       begin_scores(0, 0, ahead);
       wait_for_products<0>(ahead);
     }
-    for (int step = 0; step < count - 1; ++step) compute(step, std::true_type{});
-    compute(count - 1, std::false_type{});
+    // ptxas (CUDA 13.0) lets no products overlap where sums are read in another round of the loop
+    // than they were begun in. So a round ends before S^T of the next step begins,
+    if constexpr (Shape::kAddsLate) {
+      compute(0, std::false_type{});
+      for (int step = 1; step < count; ++step) {
+        begin_scores(step, 0, ahead);
+        synchronize(1, kReaderThreads);
+        begin_dq(step - 1);
+        wait_for_products<1>(ahead, dv, dk);
+        release(step - 1);
+        compute(step, std::true_type{});
+      }
+      synchronize(1, kReaderThreads);
+      begin_dq(count - 1);
+      add_dq(count - 1, integral_constant<int, 0>{});
+      pin(dv);
+      pin(dk);
+    } else {  // ... or when it is there.
+      const auto complete = [&](int step, auto has_next) {
+        compute(step, std::false_type{});
+        synchronize(1, kReaderThreads);
+        begin_dq(step);
+        wait_for_products<1>(dv, dk);
+        release(step);
+        constexpr bool kAhead = Shape::kScoresAhead && has_next;
+        if constexpr (kAhead) begin_scores(step + 1, 0, ahead);
+        add_dq(step, integral_constant < int, kAhead ? 1 : 0 > {});
+        if constexpr (kAhead) wait_for_products<0>(ahead);
+      };
+      for (int step = 0; step < count - 1; ++step) complete(step, std::true_type{});
+      complete(count - 1, std::false_type{});
+    }
   }
 
   if (sums.dk != nullptr) {
@@ -311,9 +387,19 @@ __global__ void __launch_bounds__(HopperBackwardShape<kQkDim, kVDim>::kThreads, 
   synchronize(1, kReaderThreads);  // all have read K
   k_tile.store(row_in_block, lane, dk, a.scale);
   v_tile.store(row_in_block, lane, dv, 1.0f);
-  if (a.angles.half > 0) {
+  if (turns_back) {
     synchronize(2 + warp / 4, 128);
-    rotate_back<128, 64>(k_tile, a.angles, thread % 128, group_row, first_key, a.keys - first_key);
+    const auto angles_in = [&](int use) {
+      queries.wait_full(use);
+      return reinterpret_cast<const float*>(memory + (queries.tile(use).address - k_tile.address));
+    };
+    Angles angles = a.angles;
+    if (fetches_angles) {
+      angles.cos = angles_in(count);
+      angles.sin = angles_in(count + 1);
+    }
+    rotate_back<128, 64>(k_tile, angles, thread % 128, group_row, fetches_angles ? 0 : first_key,
+                         a.keys - first_key);
   }
   publish_shared();
   synchronize(2 + warp / 4, 128);

@@ -15,7 +15,10 @@ struct HopperBackwardShape {
   // else a step takes its queries in two parts.
   static constexpr bool kScoresAhead = kQkDim <= 128;
   static constexpr int kPart = kScoresAhead ? kQueries : kQueries / 2;
-  static constexpr int kStages = 2;
+  // Where they leave them for dQ too, that of a step is computed under the next step's exponentials
+  // and added under its dV.
+  static constexpr bool kAddsLate = kQkDim <= 64;
+  static constexpr int kStages = kAddsLate ? 4 : 2;
   static constexpr int kBlocks = 1;  // on a multiprocessor
 
   using KTile = Panels<kKeys, kQkDim>;
