@@ -3,6 +3,7 @@
 #pragma once
 
 #include "framework/ops/attention_bf16_backward.cuh"
+#include "framework/ops/attention_hopper_backward_items.cuh"
 #include "framework/ops/attention_hopper_forward.cuh"
 
 namespace polyhead::ops::attention_bf16 {
@@ -15,10 +16,11 @@ struct HopperBackwardShape {
   // else a step takes its queries in two parts.
   static constexpr bool kScoresAhead = kQkDim <= 128;
   static constexpr int kPart = kScoresAhead ? kQueries : kQueries / 2;
-  // Where they leave them for dQ too, that of a step is computed under the next step's exponentials
-  // and added under its dV.
-  static constexpr bool kAddsLate = kQkDim <= 64;
-  static constexpr int kStages = kAddsLate ? 4 : 2;
+  // Where they leave them for dQ too, that of a step is computed and added during the next one. And
+  // where shared memory holds the next keys, a block of threads stays and takes one item after
+  // another, so that what an item begins with is fetched while another ends.
+  static constexpr bool kAddsLate = kQkDim <= 64, kStays = kAddsLate;
+  static constexpr int kStages = kAddsLate ? 4 : 2, kKeyStages = kStays ? 2 : 1;
   static constexpr int kBlocks = 1;  // on a multiprocessor
 
   using KTile = Panels<kKeys, kQkDim>;
@@ -41,9 +43,20 @@ struct HopperBackwardShape {
     __device__ __forceinline__ std::uint32_t delta() const { return lse() + kStatisticsBytes; }
   };
   using QueryRing = Ring<QueryTiles, kStages>;
-  static constexpr int kTileBytes =
-      KTile::kBytes + VTile::kBytes + QueryRing::kBytes + 2 * ScoreTile::kBytes;
-  static constexpr int kSharedBytes = kTileBytes + QueryRing::kBarrierBytes + 3 * 8;
+  struct KeyTiles {
+    static constexpr int kBytes = KTile::kBytes + VTile::kBytes;
+
+    std::uint32_t address;
+
+    __device__ __forceinline__ KTile k() const { return {address}; }
+    __device__ __forceinline__ VTile v() const { return {address + KTile::kBytes}; }
+  };
+  using KeyRing = Ring<KeyTiles, kKeyStages>;
+  using PlaceRing = Ring<ItemPlaceWord, 2>;
+  using Item = BackwardItem<kKeys, kQueries>;
+  static constexpr int kTileBytes = KeyRing::kBytes + QueryRing::kBytes + 2 * ScoreTile::kBytes;
+  static constexpr int kSharedBytes = kTileBytes + PlaceRing::kBytes + KeyRing::kBarrierBytes +
+                                      QueryRing::kBarrierBytes + PlaceRing::kBarrierBytes + 3 * 8;
   static constexpr int kDqSums = kQueries * kQkDim;  // floats of a block
 
   // Of dq a warp group computes half the dimensions: the first or last of the panels, and of an odd

@@ -69,9 +69,10 @@ void hopper_backward_pass(const Arguments& a) {
                           tensor_map(a.dv, groups, a.keys, a.batch, 64)};
   sum_backward<Shape, HopperDqLayout<kQkDim, kVDim>, HopperKeyLayout<kQkDim>,
                HopperKeyLayout<kVDim>>(a, [&](const Schedule& schedule, const BackwardSums& sums) {
+    const std::int64_t items = std::int64_t{schedule.columns} * schedule.rows;
     launch("attention backward", hopper_backward_kernel<kQkDim, kVDim>,
-           std::int64_t{schedule.columns} * schedule.rows, Shape::kThreads, Shape::kSharedBytes, a,
-           schedule, sums, maps);
+           Shape::kStays ? std::min<std::int64_t>(items, resident_blocks<Shape>()) : items,
+           Shape::kThreads, Shape::kSharedBytes, a, schedule, sums, maps);
   });
 }
 

@@ -42,6 +42,13 @@ __device__ __forceinline__ int same_in_warp(int value) {
   return __shfl_sync(0xffffffffu, value, 0);
 }
 
+// The same value, of which the compiler no longer knows what it was computed from, or what from it:
+// so that something is computed again rather than kept in registers.
+__device__ __forceinline__ int read_again(int value) {
+  asm volatile("" : "+r"(value));
+  return value;
+}
+
 __device__ __forceinline__ std::uint32_t shared_address(const void* pointer) {
   return static_cast<std::uint32_t>(__cvta_generic_to_shared(pointer));
 }
@@ -139,6 +146,12 @@ __device__ __forceinline__ void add_sum(float* to, const Sum& sum) {
 #else
   for (int i = 0; i < 4; ++i) atomicAdd(to + i, sum.element[i]);
 #endif
+}
+
+__device__ __forceinline__ int load_shared_int(std::uint32_t from) {
+  int value;
+  asm volatile("ld.shared.b32 %0, [%1];\n" : "=r"(value) : "r"(from) : "memory");
+  return value;
 }
 
 // A word that blocks pass on: what a block wrote before its fence and its store is seen by one that
