@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The whole conversion study with a tiny model, in parts of which some stop what runs, and its tables:
+# The whole conversion study with a tiny model, half of its children in parts of which some stop what runs,
+# the others elsewhere at once, and its tables:
 #   smoke.sh POLYHEAD
 set -euo pipefail
 
@@ -13,7 +14,10 @@ failed() {
   cat "$folder/output" >&2
   exit 1
 }
-study() { "$here/study.sh" --smoke --polyhead "$polyhead" --folder "$folder/study" "$@"; }
+study() { study_in study --variants 'gqa-8-* gqa-2-* mla-*' "$@"; }
+study_in() { # FOLDER ARGUMENTS...
+  "$here/study.sh" --smoke --polyhead "$polyhead" --folder "$folder/$1" "${@:2}"
+}
 expect() { # STATUS TEXT COMMAND...
   local status=$1 text=$2 code=0
   shift 2
@@ -24,6 +28,8 @@ expect() { # STATUS TEXT COMMAND...
 
 expect 2 'unknown argument --parts' study --parts 3
 expect 2 '--gpus none is not a positive number' study --gpus none
+expect 1 '--products nowhere: no such file' study --products nowhere
+expect 2 'variants gqa-3-.: none of gqa-8-mean' study_in study --variants 'gqa-3-*'
 expect 1 'no plan.txt' "$here/table.py" "$folder"
 
 code=3
@@ -47,12 +53,19 @@ if compgen -G "$folder/study/stage_*" || [ -e "$folder/study/uptrain" ]; then
 fi
 [ -d "$folder/study/parent" ] || failed "the parent was removed"
 
-# 12 conversions to groups or 14 with those to latent attention, each in three tables.
-expect 0 '| the parent, continued | [0-9]* | [0-9.]* |' "$here/table.py" "$folder/study/results"
-variants=$(grep -c '^convert' "$folder/study/results/plan.txt")
+# The other half; 12 conversions to groups or 14 with those to latent attention, each in three tables.
+results=("$folder/study/results" "$folder/other/results")
+expect 0 'all .* tasks are done' study_in other --variants 'gqa-4-* gqa-1-*' --gpus 2
+expect 0 '| the parent, continued | [0-9]* | [0-9.]* |' "$here/table.py" "${results[@]}"
+variants=$(cat "$folder"/{study,other}/results/plan.txt | grep -c '^convert')
+[ "$variants" -ge 12 ] || failed "$variants variants"
 rows=$(grep -c -E '^\| ([1248] groups?|latent), ' "$folder/output")
 [ "$rows" -eq $((3 * variants)) ] || failed "$rows rows for $variants variants"
 ! grep ' to ' "$folder/output" | grep -q '–' || failed "a figure is missing"
+[ "$(grep -o -m 4 -E '^\| [1248] groups?, mean' "$folder/output" | tr -dc 1248)" = 8421 ] ||
+  failed "the table is not in order"
+sed -i '0,/"nll": /s//"nll": 1/' "$folder/other/results/stage_0.json"
+expect 1 'the parents of .* differ at 0 %' "$here/table.py" "${results[@]}"
 
 echo "$parts parts; the tables:"
 "$here/table.py" "$folder/study/results"

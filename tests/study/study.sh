@@ -13,6 +13,11 @@
 #                    computes on a device while another loads or saves
 #   --seconds S      begin nothing after S seconds; default 480. A training is stopped then, and goes on
 #                    in the next part; anything else is given 50 seconds more
+#   --variants P     only the children whose names match one of these patterns ('gqa-8-* mla-*'), and
+#                    the parent continued: a machine that is lent for less than the whole takes does
+#                    some of them, table.py joins their results
+#   --products FILE  results/matmul_algorithms.json of a study done elsewhere. The parent then comes out
+#                    with the same weights to the bit, on a device of the same kind
 #   --smoke          the same with a tiny model and text, on the CPU
 #
 # Exits with 0 when all is done, 3 while something is left, 1 where a task failed, 2 for wrong arguments.
@@ -30,10 +35,12 @@ launch=()
 folder=
 gpus=1
 seconds=480
+patterns='*'
+products=
 smoke=no
 while [ $# -gt 0 ]; do
   case $1 in
-    --polyhead | --launch | --folder | --gpus | --seconds)
+    --polyhead | --launch | --folder | --gpus | --seconds | --variants | --products)
       [ $# -ge 2 ] || status=2 die "$1 needs a value"
       case $1 in
         --polyhead) polyhead=$(realpath -m -- "$2") ;;
@@ -41,6 +48,8 @@ while [ $# -gt 0 ]; do
         --folder) folder=$(realpath -m -- "$2") ;;
         --gpus) gpus=$2 ;;
         --seconds) seconds=$2 ;;
+        --variants) patterns=$2 ;;
+        --products) products=$(realpath -e -- "$2" 2> /dev/null) || die "--products $2: no such file" ;;
       esac
       shift 2
       ;;
@@ -99,6 +108,19 @@ if "$polyhead" convert --help | grep -q -e --kv-lora-rank; then
 elif [ "$smoke" = no ]; then
   die "$polyhead cannot convert to latent attention (no convert --kv-lora-rank); build a newer one"
 fi
+read -ra patterns <<< "$patterns"
+all=("${variants[@]}")
+variants=()
+for variant in "${all[@]}"; do
+  for pattern in "${patterns[@]}"; do
+    # shellcheck disable=SC2053  # a pattern
+    if [[ $variant == $pattern ]]; then
+      variants+=("$variant")
+      break
+    fi
+  done
+done
+[ "${#variants[@]}" -gt 0 ] || status=2 die "--variants ${patterns[*]}: none of ${all[*]}"
 
 # The arguments of polyhead convert that make a variant. All are calibrated, if only to report the
 # divergence from the parent on the same text.
@@ -150,6 +172,16 @@ checkpoint_of() { # VARIANT STAGE
   printf '%s/uptrain/%s/step_%08d' "$folder" "$1" $((parent_steps + $2 * percent))
 }
 
+# Which algorithms compute matrix products is measured once a run: the continued parent is the same in
+# all parts of a study only with those of the parent.
+readonly record=matmul_algorithms.json
+take_products() { # RUN_FOLDER FILE
+  if [ -e "$2" ] && [ ! -e "$1/$record" ]; then
+    mkdir -p "$1"
+    cp "$2" "$1/$record"
+  fi
+}
+
 # train CONFIGURATION RUN_FOLDER KEY=VALUE...: sets `command`.
 train() {
   local config=$1 run=$2 key
@@ -165,6 +197,7 @@ prepare() {
   IFS=. read -r kind variant to <<< "$1"
   case $kind in
     parent)
+      take_products "$folder/parent" "$products"
       train parent.yaml "$folder/parent" "training.train_steps=$parent_steps" "${model_changes[@]}"
       ;;
     convert)
@@ -176,6 +209,7 @@ prepare() {
       source=$folder/stage_0/$variant
       interval=$percent
       [ "$to" = 2 ] || interval=$((5 * percent))
+      take_products "$folder/uptrain/$variant" "$folder/parent/$record"
       train uptrain.yaml "$folder/uptrain/$variant" "uptrain.source=$source" \
         "uptrain.steps=$((to * percent))" "checkpoint.save_interval=$interval"
       ;;
@@ -197,6 +231,7 @@ conclude() {
       mkdir -p "$folder/stage_0"
       ln -sfn ../parent "$folder/stage_0/mha"
       cp "$folder/parent/log.jsonl" "$folder/results/parent.log.jsonl"
+      [ ! -e "$folder/parent/$record" ] || cp "$folder/parent/$record" "$folder/results/$record"
       ;;
     convert) cp "$folder/stage_0/$variant/conversion.json" "$folder/results/$variant.conversion.json" ;;
     uptrain)

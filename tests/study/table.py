@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """Makes the tables of the conversion study, in Markdown, of the results that study.sh left.
 
-  tests/study/table.py [--partial] RESULTS
+  tests/study/table.py [--partial] RESULTS...
 
-RESULTS is the results/ of study.sh's folder. Without --partial every task must have finished.
+RESULTS is the results/ of study.sh's folder; several that were made with --variants are joined, if their
+parents agree. Without --partial every task must have finished.
 Checkpoints are named as in study.sh: mha, gqa-GROUPS-METHOD, mla-RANK.
 """
 
@@ -15,6 +16,7 @@ import sys
 
 STAGES = (0, 1, 2, 5, 10)  # per cent of the parent's steps
 PARENT = "mha"
+METHODS = ("mean", "first", "aligned-renorm")
 NONE = "–"
 
 
@@ -47,6 +49,14 @@ class Stage:
     def bits(self, variant):
         return self.checkpoints[variant]["bits_per_byte"]
 
+    def join(self, other):
+        """Adds the checkpoints of a study with the same parent; says whether it is the same."""
+        if self.checkpoints[PARENT]["documents"] != other.checkpoints[PARENT]["documents"]:
+            return False
+        self.checkpoints |= other.checkpoints
+        self.differences |= other.differences
+        return True
+
 
 def label(variant):
     kind, _, rest = variant.partition("-")
@@ -56,6 +66,12 @@ def label(variant):
         return "the parent, continued"
     groups, _, method = rest.partition("-")
     return f"{groups} group{'' if groups == '1' else 's'}, {method}"
+
+
+def place(variant):
+    """Where it stands in the tables."""
+    kind, size, *method = variant.split("-", 2)
+    return kind, METHODS.index(method[0]) if method else 0, -int(size)
 
 
 def percent_more(nats):
@@ -128,34 +144,55 @@ def times_by_task(seconds, variants):
     )
 
 
+class Study:
+    """What one results/ holds."""
+
+    def __init__(self, folder, partial):
+        for name in ("plan.txt", "times.tsv"):
+            if not (folder / name).is_file():
+                fail(f"{folder} has no {name}; name the results/ of study.sh's folder")
+        plan = (folder / "plan.txt").read_text().split()
+        self.seconds, finished = read_times(folder / "times.tsv")
+        missing = [task for task in plan if task not in finished]
+        if missing and not partial:
+            fail(f"{len(missing)} of {len(plan)} tasks have not finished: {', '.join(missing)}; "
+                 "start study.sh again, or give --partial")
+        self.folder = folder
+        self.converted = [t.partition(".")[2] for t in plan if t.startswith("convert.")]
+        self.stages = {}
+        for stage in STAGES:
+            path = folder / f"stage_{stage}.json"
+            if f"evaluate.{stage}" in finished:
+                if not path.is_file():
+                    fail(f"{path} is missing; copy all of study.sh's results/")
+                self.stages[stage] = Stage(path)
+
+    def join(self, other):
+        self.converted = sorted({*self.converted, *other.converted}, key=place)
+        for task, seconds in other.seconds.items():
+            self.seconds[task] = self.seconds.get(task, 0) + seconds
+        for stage, evaluated in other.stages.items():
+            if stage not in self.stages:
+                self.stages[stage] = evaluated
+            elif not self.stages[stage].join(evaluated):
+                fail(f"the parents of {self.folder} and {other.folder} differ at {stage} %; give "
+                     "study.sh --products and the same polyhead for the second one")
+
+
 def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("results", type=pathlib.Path, help="the results/ of study.sh's folder")
+    parser.add_argument("results", type=pathlib.Path, nargs="+",
+                        help="the results/ of study.sh's folder")
     parser.add_argument("--partial", action="store_true", help="what is there; – for the rest")
     arguments = parser.parse_args()
-    folder = arguments.results
-    for name in ("plan.txt", "times.tsv"):
-        if not (folder / name).is_file():
-            fail(f"{folder} has no {name}; name the results/ of study.sh's folder")
-
-    plan = (folder / "plan.txt").read_text().split()
-    seconds, finished = read_times(folder / "times.tsv")
-    missing = [task for task in plan if task not in finished]
-    if missing and not arguments.partial:
-        fail(f"{len(missing)} of {len(plan)} tasks have not finished: {', '.join(missing)}; "
-             "start study.sh again, or give --partial")
-    converted = [task.partition(".")[2] for task in plan if task.startswith("convert.")]
+    study, *others = (Study(folder, arguments.partial) for folder in arguments.results)
+    for other in others:
+        study.join(other)
+    stages, seconds, converted = study.stages, study.seconds, study.converted
     variants = [PARENT] + converted
 
-    stages = {}
-    for stage in STAGES:
-        path = folder / f"stage_{stage}.json"
-        if f"evaluate.{stage}" in finished:
-            if not path.is_file():
-                fail(f"{path} is missing; copy all of study.sh's results/")
-            stages[stage] = Stage(path)
     cache = {
         variant: str(checkpoint["kv_cache_bytes_per_token"])
         for stage in stages.values()
