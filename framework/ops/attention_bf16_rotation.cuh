@@ -27,8 +27,8 @@ __device__ __forceinline__ void rotate_back(const Tile& tile, const Angles& angl
 }
 
 // The same for sums of two rows in registers, all of whose 8 kN dimensions are rotated, to the same
-// bits: each thread of a quarter warp has two neighbouring columns of every eight, as Hopper's
-// products leave them.
+// bits: each of four threads has two neighbouring columns of every eight, as Hopper's products
+// leave them.
 template <int kN>
 class SumAngles {
  public:

@@ -1,23 +1,15 @@
 // Backward pass in bf16 on Hopper, the sweep of attention_bf16_backward.cuh with its sums, their
 // order and its schedule. Scores are computed transposed, S^T = K Q^T and dP^T = V dO^T: then P^T
 // and dS^T lie in registers as dV += P^T dO and dK += dS^T Q want them, and only dS passes through
-// shared memory, for dQ += dS K. Two warp groups have 64 keys each. Of the third, one warp takes
-// tickets and fetches keys and queries, one waits for this block's turns and one passes them on.
-//
-// A block of threads that stays takes its next ticket a step before it is done with an item, for
-// items wait for those with lower tickets, and the lowest for none. Private to framework/ops.
+// shared memory, for dQ += dS K. Two warp groups, the readers, have 64 keys each; the third fetches
+// for them and keeps the turns (attention_hopper_backward_fetch.cuh). Private to framework/ops.
 #pragma once
 
 #include <type_traits>
 
-#include "framework/ops/attention_hopper_backward_shapes.cuh"
+#include "framework/ops/attention_hopper_backward_fetch.cuh"
 
 namespace polyhead::ops::attention_bf16 {
-
-// Boxes of q and dout have kQueries rows, those of k, v, dk and dv 64.
-struct BackwardMaps {
-  CUtensorMap q, k, v, dout, dk, dv;
-};
 
 template <int kQkDim, int kVDim>
 __global__ void __launch_bounds__(HopperBackwardShape<kQkDim, kVDim>::kThreads, 1)
@@ -30,122 +22,24 @@ __global__ void __launch_bounds__(HopperBackwardShape<kQkDim, kVDim>::kThreads, 
   using Shape = HopperBackwardShape<kQkDim, kVDim>;
   using Item = typename Shape::Item;
   using ScoreTile = typename Shape::ScoreTile;
-  using KeyRing = typename Shape::KeyRing;
-  using QueryRing = typename Shape::QueryRing;
-  using PlaceRing = typename Shape::PlaceRing;
   constexpr int kQueries = Shape::kQueries, kPart = Shape::kPart, kKeys = Shape::kKeys;
-  constexpr int kReaders = 4 * Shape::kGroups, kReaderThreads = 32 * kReaders;
+  constexpr int kReaders = Shape::kReaders, kReaderThreads = 32 * kReaders;
   constexpr bool kHasWhole = Shape::kWholeDims > 0, kHasShared = Shape::kSharedDims > 0;
-  extern __shared__ __align__(1024) unsigned char memory[];
-  const std::uint32_t first_tile = shared_address(memory);
-  const std::uint32_t ds_memory = first_tile + KeyRing::kBytes;
-  const std::uint32_t place_memory = first_tile + Shape::kTileBytes;
-  const KeyRing key_ring{first_tile, place_memory + PlaceRing::kBytes};
-  const QueryRing queries{ds_memory + 2 * ScoreTile::kBytes,
-                          key_ring.barriers + KeyRing::kBarrierBytes};
-  const PlaceRing places{place_memory, queries.barriers + QueryRing::kBarrierBytes};
-  const Barrier ds_stored{places.barriers + PlaceRing::kBarrierBytes};
-  const Barrier turn_came{ds_stored.address + 8};
-  const Barrier turn_used{ds_stored.address + 16};
-
+  extern __shared__ __align__(1024) unsigned char dynamic_memory[];
+  const BackwardMemory<Shape> memory(shared_address(dynamic_memory));
   const int thread = static_cast<int>(threadIdx.x);
-  if (thread == 0) {
-    key_ring.initialize(Shape::kGroups);
-    queries.initialize(kReaders);
-    places.initialize(kReaders + 2);
-    ds_stored.initialize(kReaders);
-    turn_came.initialize(2);
-    turn_used.initialize(kReaders);
-    publish_barriers();
-  }
+  if (thread == 0) memory.initialize();
   __syncthreads();
   const int warp = same_in_warp(thread / 32), lane = thread % 32;
-
-  // `step` counts those of all items of this block.
   if (warp >= kReaders) {
     give_registers<24>();
     if (lane != 0) return;
     if (warp == kReaders) {
-      int step = 0;
-      for (int use = 0; use == 0 || Shape::kStays; ++use) {
-        places.wait_empty(use);
-        queries.wait_empty(step);  // not earlier, lest others wait for its turns
-        const ItemPlace place = place_of_ticket(schedule, atomicAdd(sums.ticket, 1));
-        places.tile(use).write(place);
-        places.full(use).arrive();
-        if (place.column < 0) break;
-        const Item item(a, place);
-        key_ring.wait_empty(use);
-        if (item.count == 0) {
-          key_ring.full(use).arrive();
-          continue;
-        }
-        key_ring.full(use).arrive_and_announce(Shape::KeyTiles::kBytes);
-        const auto fetch_keys = [&](const auto& tile, const CUtensorMap& map) {
-          for (int dim = 0; dim < tile.kDim; dim += 64) {
-            for (int part = 0; part < kKeys; part += 64) {
-              copy_box(tile.address + dim / 64 * tile.kPanelBytes + part * 128, map, dim,
-                       item.group, item.first_key + part, item.batch, key_ring.full(use));
-            }
-          }
-        };
-        fetch_keys(key_ring.tile(use).k(), maps.k);
-        fetch_keys(key_ring.tile(use).v(), maps.v);
-        const auto fetch_queries = [&](const auto& tile, const CUtensorMap& map, int query,
-                                       Barrier full) {
-          for (int dim = 0; dim < tile.kDim; dim += 64) {
-            copy_box(tile.address + dim / 64 * tile.kPanelBytes, map, dim, item.head, query,
-                     item.batch, full);
-          }
-        };
-        for (int i = 0; i < item.count; ++i, ++step) {
-          const int query = (item.begin + i * item.direction) * kQueries;
-          const std::int64_t padded_row =
-              static_cast<std::int64_t>(item.column) * a.padded_queries + query;
-          queries.wait_empty(step);
-          const auto tiles = queries.tile(step);
-          const Barrier full = queries.full(step);
-          full.arrive_and_announce(decltype(tiles)::kUsedBytes);
-          fetch_queries(tiles.q(), maps.q, query, full);
-          fetch_queries(tiles.dout(), maps.dout, query, full);
-          copy_bytes(tiles.lse(), a.row_lse + padded_row, tiles.kStatisticsBytes, full);
-          copy_bytes(tiles.delta(), a.row_delta + padded_row, tiles.kStatisticsBytes, full);
-        }
-      }
-      return;
-    }
-    // A turn begins for the readers when one warp has seen it come, for which it looks while the
-    // one before is used, and the other has seen the one before used. So no barrier is a phase
-    // ahead of those that wait for it.
-    const auto for_each_step = [&](const auto& visit) {
-      int step = 0;
-      for (int use = 0; use == 0 || Shape::kStays; ++use) {
-        places.wait_full(use);
-        const ItemPlace place = places.tile(use).read();
-        places.empty(use).arrive();
-        if (place.column < 0) return;
-        const Item item(a, place);
-        for (int i = 0; i < item.count; ++i, ++step) {
-          const int query_block = item.begin + i * item.direction;
-          visit(step, sums.turns + item.dq_block(a, query_block), item.turn_at(a, query_block));
-        }
-      }
-    };
-    if (warp == kReaders + 1) {
-      for_each_step([&](int step, const int* turns, int turn) {
-        while (load_flag(turns) != turn) __nanosleep(20);
-        fence_device();
-        if (step > 0) turn_came.wait(step - 1);
-        turn_came.arrive();
-      });
+      fetch_items(a, schedule, sums, maps, memory);
+    } else if (warp == kReaders + 1) {
+      watch_turns(a, sums, memory);
     } else if (warp == kReaders + 2) {
-      turn_came.arrive();
-      for_each_step([&](int step, int* turns, int turn) {
-        turn_used.wait(step);
-        turn_came.arrive();
-        fence_device();
-        store_flag(turns, turn + 1);
-      });
+      pass_turns_on(a, sums, memory);
     }
     return;
   }
@@ -161,20 +55,20 @@ __global__ void __launch_bounds__(HopperBackwardShape<kQkDim, kVDim>::kThreads, 
   // The products that read this half two steps ago are done: every warp group has waited for its
   // own before it said that dS of the step between is there.
   const auto ds_of = [&](int step) -> ScoreTile {
-    return {ds_memory + step % 2 * ScoreTile::kBytes};
+    return {memory.ds + step % 2 * ScoreTile::kBytes};
   };
   int first_step = 0;  // of the item
   for (int use = 0; use == 0 || Shape::kStays; ++use) {
-    places.wait_full(use);
-    ItemPlace place = places.tile(use).read();
-    places.release(use);
+    memory.places.wait_full(use);
+    ItemPlace place = memory.places.tile(use).read();
+    memory.places.release(use);
     place.column = same_in_warp(place.column);
     place.block = same_in_warp(place.block);
     place.ascending = same_in_warp(place.ascending) != 0;
     if (place.column < 0) break;
     const Item item(a, place);
-    const auto k_tile = key_ring.tile(use).k();
-    const auto v_tile = key_ring.tile(use).v();
+    const auto k_tile = memory.keys.tile(use).k();
+    const auto v_tile = memory.keys.tile(use).v();
     const auto query_block_at = [&](int step) {
       return item.begin + (step - first_step) * item.direction;
     };
@@ -182,8 +76,8 @@ __global__ void __launch_bounds__(HopperBackwardShape<kQkDim, kVDim>::kThreads, 
     using Scores = Sum[kPart / 8];
     // S^T of queries [first, first + kPart) of a step.
     const auto begin_scores = [&](int step, int first, Scores& score) {
-      const auto q_tile = queries.tile(step).q();
-      queries.wait_full(step);
+      const auto q_tile = memory.queries.tile(step).q();
+      memory.queries.wait_full(step);
       begin_products();
 #pragma unroll
       for (int depth = 0; depth < kQkDim / 16; ++depth) {
@@ -198,7 +92,7 @@ __global__ void __launch_bounds__(HopperBackwardShape<kQkDim, kVDim>::kThreads, 
     DqSums dq;
     // When all of the step's dS is there.
     const auto begin_dq = [&](int step) {
-      ds_stored.wait(step);
+      memory.ds_stored.wait(step);
       begin_products();
 #pragma unroll
       for (int depth = 0; depth < kKeys / 16; ++depth) {
@@ -224,7 +118,7 @@ __global__ void __launch_bounds__(HopperBackwardShape<kQkDim, kVDim>::kThreads, 
     };
     // At the item's turn.
     const auto add_dq = [&](int step) {
-      turn_came.wait(step);
+      memory.turn_came.wait(step);
       const int query_block = query_block_at(step);
       float* const dq_sums = sums.dq + item.dq_block(a, query_block) * Shape::kDqSums + 4 * thread;
       const bool first = item.turn_at(a, query_block) == 0;
@@ -236,13 +130,13 @@ __global__ void __launch_bounds__(HopperBackwardShape<kQkDim, kVDim>::kThreads, 
       for (int n = 0; n < Shape::kWholeDims / 8; ++n) add(n, dq.whole[n]);
 #pragma unroll
       for (int n = 0; n < Shape::kSharedDims / 8; ++n) add(Shape::kWholeDims / 8 + n, dq.shared[n]);
-      arrive(turn_used);
+      arrive(memory.turn_used);
     };
     using std::integral_constant;
     // From S^T to dS^T in shared memory, dV and dK. With `has_previous` dQ of the step before is
     // computed and added too, behind the exponentials: then the warp groups need not keep step.
     const auto compute_part = [&](int step, auto first, Scores& score, auto has_previous) {
-      const auto tiles = queries.tile(step);
+      const auto tiles = memory.queries.tile(step);
       const int query = query_block_at(step) * kQueries + first;
       Scores dp;
       pin(dp);
@@ -261,7 +155,7 @@ __global__ void __launch_bounds__(HopperBackwardShape<kQkDim, kVDim>::kThreads, 
       const int lane_column = first + lane % 4 * 2;
       if constexpr (has_previous) {
         wait_for_products<1>(score, dv, dk);
-        queries.release(step - 1);
+        memory.queries.release(step - 1);
       } else {
         wait_for_products<1>(score);
       }
@@ -316,7 +210,7 @@ __global__ void __launch_bounds__(HopperBackwardShape<kQkDim, kVDim>::kThreads, 
       ds_of(step).template store<first / 8>(row_in_block, lane, dp, 1.0f);
       if constexpr (has_previous) wait_for_dq(integral_constant<int, 1>{});
       publish_shared();
-      if constexpr (first + kPart == kQueries) arrive(ds_stored);
+      if constexpr (first + kPart == kQueries) arrive(memory.ds_stored);
 #pragma unroll
       for (int depth = 0; depth < kPart / 16; ++depth) gradients[depth] = fragment_of(dp, depth);
       begin_products();
@@ -338,14 +232,14 @@ __global__ void __launch_bounds__(HopperBackwardShape<kQkDim, kVDim>::kThreads, 
       if (Shape::kAddsLate && !sees_keys) {
         wait_for_products<0>(ahead, dv, dk);
         if constexpr (has_previous) {
-          queries.release(step - 1);
+          memory.queries.release(step - 1);
           begin_dq(step - 1);
           wait_for_dq(integral_constant<int, 0>{});
         }
         const Sum zeros[kQueries / 8];
         ds_of(step).store(row_in_block, lane, zeros, 1.0f);
         publish_shared();
-        arrive(ds_stored);
+        arrive(memory.ds_stored);
         if constexpr (has_previous) add_dq(step - 1);
       } else if constexpr (Shape::kScoresAhead) {
         compute_part(step, integral_constant<int, 0>{}, ahead, has_previous);
@@ -370,7 +264,7 @@ __global__ void __launch_bounds__(HopperBackwardShape<kQkDim, kVDim>::kThreads, 
     };
     pin(dk);
     pin(dv);
-    key_ring.wait_full(use);
+    memory.keys.wait_full(use);
     const int end_step = first_step + item.count;
     if (item.count > 0) {
       if constexpr (Shape::kScoresAhead) {
@@ -391,7 +285,7 @@ __global__ void __launch_bounds__(HopperBackwardShape<kQkDim, kVDim>::kThreads, 
         wait_for_dq(integral_constant<int, 0>{});
         pin(dv);
         pin(dk);
-        queries.release(end_step - 1);
+        memory.queries.release(end_step - 1);
         add_dq(end_step - 1);
       } else {  // ... or when it is there.
         if constexpr (Shape::kScoresAhead) wait_for_products<0>(ahead);
@@ -399,7 +293,7 @@ __global__ void __launch_bounds__(HopperBackwardShape<kQkDim, kVDim>::kThreads, 
           compute(step, false_type{});
           begin_dq(step);
           wait_for_products<1>(dv, dk);
-          queries.release(step);
+          memory.queries.release(step);
           constexpr bool kAhead = Shape::kScoresAhead && has_next;
           if constexpr (kAhead) begin_scores(step + 1, 0, ahead);
           wait_for_dq(integral_constant < int, kAhead ? 1 : 0 > {});
@@ -415,7 +309,7 @@ __global__ void __launch_bounds__(HopperBackwardShape<kQkDim, kVDim>::kThreads, 
     // Again, rather than kept in registers.
     const Item done(a, {read_again(place.column), read_again(place.block), place.ascending});
     const auto release_keys = [&] {
-      if (thread % 128 == 0) key_ring.empty(use).arrive();
+      if (thread % 128 == 0) memory.keys.empty(use).arrive();
     };
     if (sums.dk != nullptr) {
       const int groups = a.heads / a.heads_per_group;

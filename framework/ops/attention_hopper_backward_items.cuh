@@ -51,7 +51,7 @@ struct BackwardItem {
         group(head / a.heads_per_group),
         first_key(block * kKeys) {
     const int first_query = max(0, queries_that_see(a, first_key).begin);
-    const int last_key = first_key + kKeys - 1;
+    const int last_key = first_key + kKeys - 1;  // of a whole block, beyond the keys too
     const int last_query = min(a.queries, last_key + a.reach_back - a.query_offset) - 1;
     const int first_block = first_query / kQueries, last_block = last_query / kQueries;
     begin = ascending ? last_block : first_block;

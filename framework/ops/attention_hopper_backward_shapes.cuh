@@ -12,6 +12,7 @@ template <int kQkDim, int kVDim>
 struct HopperBackwardShape {
   static constexpr int kQueries = kRowBlock, kKeys = kHopperBackwardKeys;
   static constexpr int kGroups = kKeys / 64, kThreads = 128 * (kGroups + 1);
+  static constexpr int kReaders = 4 * kGroups;  // warps
   // Where dK and dV leave registers for it, S^T of the next step is computed while a step ends;
   // else a step takes its queries in two parts.
   static constexpr bool kScoresAhead = kQkDim <= 128;
@@ -69,6 +70,35 @@ struct HopperBackwardShape {
   __device__ __forceinline__ static int first_shared_dim(int group) {
     return kWholeDims + kSharedDims * group;
   }
+};
+
+// A block's shared memory.
+template <class Shape>
+struct BackwardMemory {
+  __device__ __forceinline__ explicit BackwardMemory(std::uint32_t first_tile)
+      : keys{first_tile, first_tile + Shape::kTileBytes + Shape::PlaceRing::kBytes},
+        ds(first_tile + Shape::KeyRing::kBytes),
+        queries{ds + 2 * Shape::ScoreTile::kBytes, keys.barriers + Shape::KeyRing::kBarrierBytes},
+        places{first_tile + Shape::kTileBytes, queries.barriers + Shape::QueryRing::kBarrierBytes},
+        ds_stored{places.barriers + Shape::PlaceRing::kBarrierBytes},
+        turn_came{ds_stored.address + 8},
+        turn_used{ds_stored.address + 16} {}
+
+  __device__ __forceinline__ void initialize() const {
+    keys.initialize(Shape::kGroups);
+    queries.initialize(Shape::kReaders);
+    places.initialize(Shape::kReaders + 2);
+    ds_stored.initialize(Shape::kReaders);
+    turn_came.initialize(2);
+    turn_used.initialize(Shape::kReaders);
+    publish_barriers();
+  }
+
+  typename Shape::KeyRing keys;
+  std::uint32_t ds;  // dS of two steps
+  typename Shape::QueryRing queries;
+  typename Shape::PlaceRing places;
+  Barrier ds_stored, turn_came, turn_used;  // a phase for each step
 };
 
 // Where the sums of dq lie that thread t holds: element i of the j-th at 4 (256 j + t) + i, those
