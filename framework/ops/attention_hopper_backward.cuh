@@ -48,10 +48,6 @@ __global__ void __launch_bounds__(HopperBackwardShape<kQkDim, kVDim>::kThreads, 
   const int group_row = warp / 4 * 64;  // of this warp group, among the keys
   const int row_in_block = 16 * warp + lane / 4;
   const float to_log2 = a.scale * kLog2E;
-  const auto arrive = [&](Barrier barrier) {  // all lanes of this warp
-    __syncwarp();
-    if (lane == 0) barrier.arrive();
-  };
   // The products that read this half two steps ago are done: every warp group has waited for its
   // own before it said that dS of the step between is there.
   const auto ds_of = [&](int step) -> ScoreTile {
@@ -59,12 +55,7 @@ __global__ void __launch_bounds__(HopperBackwardShape<kQkDim, kVDim>::kThreads, 
   };
   int first_step = 0;  // of the item
   for (int use = 0; use == 0 || Shape::kStays; ++use) {
-    memory.places.wait_full(use);
-    ItemPlace place = memory.places.tile(use).read();
-    memory.places.release(use);
-    place.column = same_in_warp(place.column);
-    place.block = same_in_warp(place.block);
-    place.ascending = same_in_warp(place.ascending) != 0;
+    const ItemPlace place = next_place(memory.places, use);
     if (place.column < 0) break;
     const Item item(a, place);
     const auto k_tile = memory.keys.tile(use).k();
@@ -130,7 +121,7 @@ __global__ void __launch_bounds__(HopperBackwardShape<kQkDim, kVDim>::kThreads, 
       for (int n = 0; n < Shape::kWholeDims / 8; ++n) add(n, dq.whole[n]);
 #pragma unroll
       for (int n = 0; n < Shape::kSharedDims / 8; ++n) add(Shape::kWholeDims / 8 + n, dq.shared[n]);
-      arrive(memory.turn_used);
+      arrive_as_warp(memory.turn_used);
     };
     using std::integral_constant;
     // From S^T to dS^T in shared memory, dV and dK. With `has_previous` dQ of the step before is
@@ -210,7 +201,7 @@ __global__ void __launch_bounds__(HopperBackwardShape<kQkDim, kVDim>::kThreads, 
       ds_of(step).template store<first / 8>(row_in_block, lane, dp, 1.0f);
       if constexpr (has_previous) wait_for_dq(integral_constant<int, 1>{});
       publish_shared();
-      if constexpr (first + kPart == kQueries) arrive(memory.ds_stored);
+      if constexpr (first + kPart == kQueries) arrive_as_warp(memory.ds_stored);
 #pragma unroll
       for (int depth = 0; depth < kPart / 16; ++depth) gradients[depth] = fragment_of(dp, depth);
       begin_products();
@@ -239,7 +230,7 @@ __global__ void __launch_bounds__(HopperBackwardShape<kQkDim, kVDim>::kThreads, 
         const Sum zeros[kQueries / 8];
         ds_of(step).store(row_in_block, lane, zeros, 1.0f);
         publish_shared();
-        arrive(memory.ds_stored);
+        arrive_as_warp(memory.ds_stored);
         if constexpr (has_previous) add_dq(step - 1);
       } else if constexpr (Shape::kScoresAhead) {
         compute_part(step, integral_constant<int, 0>{}, ahead, has_previous);

@@ -2,31 +2,9 @@
 // and the turns in which such blocks add to dq. Private to framework/ops.
 #pragma once
 
-#include "framework/ops/attention_hopper_ring.cuh"
+#include "framework/ops/attention_hopper_items.cuh"
 
 namespace polyhead::ops::attention_bf16 {
-
-// Which item comes next, as the warp that takes the tickets tells the others.
-struct ItemPlace {
-  int column;  // of heads; -1: none is left
-  int block;   // of keys
-  bool ascending;
-};
-// In shared memory.
-struct ItemPlaceWord {
-  static constexpr int kBytes = 8;
-
-  std::uint32_t address;
-
-  __device__ __forceinline__ void write(const ItemPlace& place) const {
-    store_shared(address, static_cast<std::uint32_t>(place.column));
-    store_shared(address + 4, static_cast<std::uint32_t>(2 * place.block + place.ascending));
-  }
-  __device__ __forceinline__ ItemPlace read() const {
-    const int second = load_shared_int(address + 4);
-    return {load_shared_int(address), second / 2, second % 2 != 0};
-  }
-};
 
 __device__ __forceinline__ ItemPlace place_of_ticket(const Schedule& schedule, int ticket) {
   if (ticket >= schedule.columns * schedule.rows) return {-1, 0, false};

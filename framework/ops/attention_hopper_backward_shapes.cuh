@@ -53,7 +53,6 @@ struct HopperBackwardShape {
     __device__ __forceinline__ VTile v() const { return {address + KTile::kBytes}; }
   };
   using KeyRing = Ring<KeyTiles, kKeyStages>;
-  using PlaceRing = Ring<ItemPlaceWord, 2>;
   using Item = BackwardItem<kKeys, kQueries>;
   static constexpr int kTileBytes = KeyRing::kBytes + QueryRing::kBytes + 2 * ScoreTile::kBytes;
   static constexpr int kSharedBytes = kTileBytes + PlaceRing::kBytes + KeyRing::kBarrierBytes +
@@ -76,11 +75,11 @@ struct HopperBackwardShape {
 template <class Shape>
 struct BackwardMemory {
   __device__ __forceinline__ explicit BackwardMemory(std::uint32_t first_tile)
-      : keys{first_tile, first_tile + Shape::kTileBytes + Shape::PlaceRing::kBytes},
+      : keys{first_tile, first_tile + Shape::kTileBytes + PlaceRing::kBytes},
         ds(first_tile + Shape::KeyRing::kBytes),
         queries{ds + 2 * Shape::ScoreTile::kBytes, keys.barriers + Shape::KeyRing::kBarrierBytes},
         places{first_tile + Shape::kTileBytes, queries.barriers + Shape::QueryRing::kBarrierBytes},
-        ds_stored{places.barriers + Shape::PlaceRing::kBarrierBytes},
+        ds_stored{places.barriers + PlaceRing::kBarrierBytes},
         turn_came{ds_stored.address + 8},
         turn_used{ds_stored.address + 16} {}
 
@@ -97,7 +96,7 @@ struct BackwardMemory {
   typename Shape::KeyRing keys;
   std::uint32_t ds;  // dS of two steps
   typename Shape::QueryRing queries;
-  typename Shape::PlaceRing places;
+  PlaceRing places;
   Barrier ds_stored, turn_came, turn_used;  // a phase for each step
 };
 

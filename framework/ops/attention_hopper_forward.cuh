@@ -1,37 +1,14 @@
 // Forward pass in bf16 on Hopper (FlashAttention-3, Shah et al. 2024), for what needs no general
-// code (attention_bf16_instances.h). A block owns kQueries rows of one head, each of its warp
-// groups 64 of them; a warp of one more group lets the tensor memory accelerator fetch keys and
-// values, as far ahead as shared memory holds. The softmax of one block of keys runs while the
-// tensor cores are at the weights and values of the block before. Private to framework/ops.
+// code (attention_bf16_instances.h). An item of a block's work is kQueries rows of one head; two
+// warp groups, the readers, have 64 of them each, and the third fetches for them as far ahead as
+// shared memory holds, the next item too, and stores out (attention_hopper_forward_fetch.cuh). The
+// softmax of one block of keys runs while the tensor cores are at the weights and values of the
+// block before. Private to framework/ops.
 #pragma once
 
-#include "framework/ops/attention_bf16_forward.cuh"
-#include "framework/ops/attention_hopper_ring.cuh"
+#include "framework/ops/attention_hopper_forward_fetch.cuh"
 
 namespace polyhead::ops::attention_bf16 {
-
-template <int kQkDim, int kVDim>
-struct HopperForwardShape {
-  static constexpr int kGroups = 2, kQueries = 64 * kGroups, kThreads = 128 * (kGroups + 1);
-  // Of small heads two blocks share a multiprocessor, and one computes while the other begins or
-  // ends; of large ones registers hold one block, which overlaps its own work.
-  static constexpr bool kOverlaps = kVDim > 64;
-  static constexpr int kBlocks = kOverlaps ? 1 : 2;  // on a multiprocessor
-  static constexpr int kKeys = kOverlaps ? 128 : 64, kStages = kOverlaps ? 2 : 4;
-  static constexpr int kRegisters = kOverlaps ? 240 : 104;
-
-  using QTile = Panels<kQueries, kQkDim>;
-  using KTile = Panels<kKeys, kQkDim>;
-  using VTile = Panels<kKeys, kVDim>;
-  static_assert(kQkDim >= kVDim);  // out takes the place of q
-  static constexpr int kTileBytes = QTile::kBytes + kStages * (KTile::kBytes + VTile::kBytes);
-  static constexpr int kSharedBytes = kTileBytes + 8 * (1 + 4 * kStages);
-};
-
-// Boxes of q and out have 64 rows, those of k and v kKeys.
-struct ForwardMaps {
-  CUtensorMap q, k, v, out;
-};
 
 template <int kQkDim, int kVDim>
 __global__ void __launch_bounds__(HopperForwardShape<kQkDim, kVDim>::kThreads,
@@ -42,185 +19,148 @@ __global__ void __launch_bounds__(HopperForwardShape<kQkDim, kVDim>::kThreads,
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
   cuda::wait_for_work_before();
   using Shape = HopperForwardShape<kQkDim, kVDim>;
-  using KRing = Ring<typename Shape::KTile, Shape::kStages>;
-  using VRing = Ring<typename Shape::VTile, Shape::kStages>;
-  constexpr int kQueries = Shape::kQueries, kKeys = Shape::kKeys;
-  constexpr int kReaders = 4 * Shape::kGroups;  // warps
-  extern __shared__ __align__(1024) unsigned char memory[];
-  const typename Shape::QTile q_tile{shared_address(memory)};
-  const std::uint32_t barriers = q_tile.address + Shape::kTileBytes;
-  const Barrier q_full{barriers};
-  const KRing k_ring{q_tile.address + Shape::QTile::kBytes, barriers + 8};
-  const VRing v_ring{k_ring.tiles + KRing::kBytes, k_ring.barriers + KRing::kBarrierBytes};
-  if (threadIdx.x == 0) {
-    q_full.initialize(1);
-    k_ring.initialize(kReaders);
-    v_ring.initialize(kReaders);
-    publish_barriers();
-  }
+  using Item = ForwardItem<Shape>;
+  constexpr int kKeys = Shape::kKeys, kReaders = Shape::kReaders;
+  extern __shared__ __align__(1024) unsigned char dynamic_memory[];
+  const ForwardMemory<Shape> memory(shared_address(dynamic_memory));
+  if (threadIdx.x == 0) memory.initialize();
   __syncthreads();
-
-  const auto [column, row, last_section] = schedule.at(static_cast<int>(blockIdx.x));
-  const int batch = column / a.heads, head = column % a.heads, group = head / a.heads_per_group;
-  // Late queries see most keys: long work first, and short work fills the gaps at the end.
-  const int first = (schedule.rows - 1 - row) * kQueries;
-  // Blocks of keys that queries [begin, end) see.
-  const auto first_block_of = [&](int begin) {
-    return visible_keys(a, a.query_offset + begin).begin / kKeys;
-  };
-  const auto end_block_of = [&](int end) {
-    return (visible_keys(a, a.query_offset + min(end, a.queries) - 1).end + kKeys - 1) / kKeys;
-  };
-  const int end_block = end_block_of(first + kQueries);
-  // Use i of the rings is block end_block - 1 - i.
-  const int count = max(0, end_block - first_block_of(first));
   const int warp = same_in_warp(static_cast<int>(threadIdx.x) / 32);
   const int lane = static_cast<int>(threadIdx.x) % 32;
-
   if (warp >= kReaders) {
     give_registers<24>();
-    if (warp > kReaders || lane != 0 || count == 0) return;
-    q_full.arrive_and_announce(Shape::QTile::kBytes);
-    for (int part = 0; part < kQueries / 64; ++part) {
-      for (int dim = 0; dim < kQkDim; dim += 64) {
-        copy_box(q_tile.address + dim / 64 * Shape::QTile::kPanelBytes + part * 64 * 128, maps.q,
-                 dim, head, first + part * 64, batch, q_full);
-      }
-    }
-    const auto fetch = [&](const auto& ring, const CUtensorMap& map, int use) {
-      const auto tile = ring.tile(use);
-      ring.wait_empty(use);
-      ring.full(use).arrive_and_announce(tile.kBytes);
-      for (int dim = 0; dim < tile.kDim; dim += 64) {
-        copy_box(tile.address + dim / 64 * tile.kPanelBytes, map, dim, group,
-                 (end_block - 1 - use) * kKeys, batch, ring.full(use));
-      }
-    };
-    for (int use = 0; use < count; ++use) {
-      fetch(k_ring, maps.k, use);
-      fetch(v_ring, maps.v, use);
+    if (lane != 0) return;
+    if (warp == kReaders) {
+      fetch_items(a, schedule, maps, memory);
+    } else if (warp == kReaders + 1) {
+      store_out(a, maps, memory);
     }
     return;
   }
-
   take_registers<Shape::kRegisters>();
 
   const int group_row = warp / 4 * 64;  // of this warp group, in the tile
-  const int group_first = first + group_row;
-  const int position = a.query_offset + group_first;
-  const int last_position = a.query_offset + min(group_first + 64, a.queries) - 1;
-  const bool has_rows = group_first < a.queries;
-  // The uses of the rings that this warp group computes; the others it lets pass.
-  const int begin = has_rows ? min(count, end_block - end_block_of(group_first + 64)) : count;
-  const int end = has_rows ? min(count, end_block - first_block_of(group_first)) : count;
-  const Place<1, 1> place(static_cast<int>(threadIdx.x), warp, 0);
-  const ScoreOptions options(a, head);
-  Softmax<1> softmax;
-  Sum score[1][kKeys / 8], out[1][kVDim / 8];
-  Fragment weights[kKeys / 16];
+  const Place<1, 1> place_in_tile(static_cast<int>(threadIdx.x), warp, 0);
+  int first_use = 0;  // of the keys and values of the item
+  for (int item_use = 0;; ++item_use) {
+    const ItemPlace place = next_place(memory.places, item_use);
+    if (place.column < 0) break;
+    const Item item(a, place);
+    const auto q_tile = memory.q.tile(item_use);
+    const int group_first = item.first + group_row;
+    const int position = a.query_offset + group_first;
+    const int last_position = a.query_offset + min(group_first + 64, a.queries) - 1;
+    // The uses of the rings that this warp group computes; the others it lets pass.
+    const bool has_rows = group_first < a.queries;
+    const int end_use = first_use + item.count;
+    const auto use_of = [&](int key_block) {
+      return min(first_use + item.end_block - key_block, end_use);
+    };
+    const int begin = has_rows ? use_of(Item::end_block_of(a, group_first + 64)) : end_use;
+    const int end = has_rows ? use_of(Item::first_block_of(a, group_first)) : end_use;
+    const ScoreOptions options(a, item.head);
+    Softmax<1> softmax;
+    Sum score[1][kKeys / 8], out[1][kVDim / 8];
+    Fragment weights[kKeys / 16];
 
-  const auto release = [&](const auto& ring, int use) { ring.release(use); };
-  const auto pass = [&](int use) {
-    k_ring.wait_full(use);
-    release(k_ring, use);
-    v_ring.wait_full(use);
-    release(v_ring, use);
-  };
-  const auto begin_scores = [&](int use) {
-    k_ring.wait_full(use);
-    begin_products();
+    const auto pass = [&](int use) {
+      memory.k.wait_full(use);
+      memory.k.release(use);
+      memory.v.wait_full(use);
+      memory.v.release(use);
+    };
+    const auto begin_scores = [&](int use) {
+      memory.k.wait_full(use);
+      begin_products();
 #pragma unroll
-    for (int depth = 0; depth < kQkDim / 16; ++depth) {
-      begin_product<false, false>(q_tile.by_rows(group_row, depth),
-                                  k_ring.tile(use).by_rows(0, depth), score[0], depth > 0);
-    }
-    end_products();
-  };
-  const auto begin_out = [&](int use) {
-    v_ring.wait_full(use);
-    begin_products();
+      for (int depth = 0; depth < kQkDim / 16; ++depth) {
+        begin_product<false, false>(q_tile.by_rows(group_row, depth),
+                                    memory.k.tile(use).by_rows(0, depth), score[0], depth > 0);
+      }
+      end_products();
+    };
+    const auto begin_out = [&](int use) {
+      memory.v.wait_full(use);
+      begin_products();
 #pragma unroll
-    for (int depth = 0; depth < kKeys / 16; ++depth) {
-      begin_product(weights[depth], v_ring.tile(use).by_dimensions(0, depth), out[0]);
-    }
-    end_products();
-  };
-  const auto mask = [&](int use) {
-    const int key = (end_block - 1 - use) * kKeys;
-    const bool masked = !all_visible(a, position, last_position, key, key + kKeys);
-    finish_scores<false>(a, options, masked, batch, first, key, place, score);
-  };
-  const auto keep_weights = [&] {
+      for (int depth = 0; depth < kKeys / 16; ++depth) {
+        begin_product(weights[depth], memory.v.tile(use).by_dimensions(0, depth), out[0]);
+      }
+      end_products();
+    };
+    const auto mask = [&](int use) {
+      const int key = (item.end_block - 1 - (use - first_use)) * kKeys;
+      const bool masked = !all_visible(a, position, last_position, key, key + kKeys);
+      finish_scores<false>(a, options, masked, item.batch, item.first, key, place_in_tile, score);
+    };
+    const auto keep_weights = [&] {
 #pragma unroll
-    for (int depth = 0; depth < kKeys / 16; ++depth) {
-      weights[depth] = fragment_of(score[0], depth);
-    }
-  };
+      for (int depth = 0; depth < kKeys / 16; ++depth) {
+        weights[depth] = fragment_of(score[0], depth);
+      }
+    };
+    float factor[1][2];
+    const auto weigh = [&](int use) {
+      mask(use);
+      const bool rises = softmax.raise(options.to_log2, score, factor);
+      softmax.weigh(options.to_log2, score);
+      return rises;
+    };
 
-  float factor[1][2];
-  const auto weigh = [&](int use) {
-    mask(use);
-    const bool rises = softmax.raise(options.to_log2, score, factor);
-    softmax.weigh(options.to_log2, score);
-    return rises;
-  };
+    for (int use = first_use; use < begin; ++use) pass(use);
+    memory.q.wait_full(item_use);  // without keys too: out is written over q
+    if constexpr (Shape::kOverlaps) {
+      if (begin < end) {
+        begin_scores(begin);
+        wait_for_products<0>(score[0]);
+        memory.k.release(begin);
+        weigh(begin);
+        keep_weights();
+      }
+      for (int use = begin + 1; use < end; ++use) {
+        begin_scores(use);
+        begin_out(use - 1);
+        wait_for_products<1>(score[0]);
+        memory.k.release(use);
+        const bool rises = weigh(use);
+        wait_for_products<0>(out[0]);
+        memory.v.release(use - 1);
+        if (rises) multiply_rows(factor, out);
+        keep_weights();
+      }
+      if (begin < end) {
+        begin_out(end - 1);
+        wait_for_products<0>(out[0]);
+        memory.v.release(end - 1);
+      }
+    } else {
+      for (int use = begin; use < end; ++use) {
+        begin_scores(use);
+        wait_for_products<0>(score[0]);
+        memory.k.release(use);
+        if (weigh(use)) multiply_rows(factor, out);
+        keep_weights();
+        begin_out(use);
+        wait_for_products<0>(out[0]);
+        memory.v.release(use);
+      }
+    }
+    for (int use = end; use < end_use; ++use) pass(use);
+    first_use = end_use;
 
-  for (int use = 0; use < begin; ++use) pass(use);
-  if (count > 0) q_full.wait(0);  // without keys too: out is written over q
-  if constexpr (Shape::kOverlaps) {
-    if (begin < end) {
-      begin_scores(begin);
-      wait_for_products<0>(score[0]);
-      release(k_ring, begin);
-      weigh(begin);
-      keep_weights();
-    }
-    for (int use = begin + 1; use < end; ++use) {
-      begin_scores(use);
-      begin_out(use - 1);
-      wait_for_products<1>(score[0]);
-      release(k_ring, use);
-      const bool rises = weigh(use);
-      wait_for_products<0>(out[0]);
-      release(v_ring, use - 1);
-      if (rises) multiply_rows(factor, out);
-      keep_weights();
-    }
-    if (begin < end) {
-      begin_out(end - 1);
-      wait_for_products<0>(out[0]);
-      release(v_ring, end - 1);
-    }
-  } else {
-    for (int use = begin; use < end; ++use) {
-      begin_scores(use);
-      wait_for_products<0>(score[0]);
-      release(k_ring, use);
-      if (weigh(use)) multiply_rows(factor, out);
-      keep_weights();
-      begin_out(use);
-      wait_for_products<0>(out[0]);
-      release(v_ring, use);
-    }
+    // Again, rather than kept in registers.
+    const Item done(a, {read_again(place.column), read_again(place.block), false});
+    softmax.finish(options.to_log2, out, [&](int m, int half, float lse) {
+      const int query = done.first + place_in_tile.row(m) + 8 * half;
+      if (lane % 4 == 0 && query < a.queries) {
+        a.lse[static_cast<std::int64_t>(done.column) * a.queries + query] = lse;
+      }
+    });
+    // The rows of q that this warp group alone has read take its rows of out.
+    q_tile.store(place_in_tile.row(0), lane, out[0], 1.0f);
+    publish_shared();
+    arrive_as_warp(memory.out_written(item_use));
   }
-  for (int use = end; use < count; ++use) pass(use);
-
-  softmax.finish(options.to_log2, out, [&](int m, int half, float lse) {
-    const int query = first + place.row(m) + 8 * half;
-    if (lane % 4 == 0 && query < a.queries) {
-      a.lse[static_cast<std::int64_t>(column) * a.queries + query] = lse;
-    }
-  });
-  // The rows of q that this warp group alone has read take its rows of out.
-  q_tile.store(place.row(0), lane, out[0], 1.0f);
-  publish_shared();
-  synchronize(1 + warp / 4, 128);
-  if (threadIdx.x % 128 != 0) return;
-  for (int dim = 0; dim < kVDim; dim += 64) {
-    store_box(q_tile.address + dim / 64 * Shape::QTile::kPanelBytes + group_row * 128, maps.out,
-              dim, head, group_first, batch);
-  }
-  wait_for_stores();
 #endif
 }
 

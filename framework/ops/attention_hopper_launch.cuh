@@ -53,8 +53,9 @@ void hopper_forward_pass(const Arguments& a) {
                          tensor_map(a.out, a.heads, a.queries, a.batch, 64)};
   const Schedule schedule = forward_schedule<Shape>(a, kQkDim + kVDim);
   launch("attention forward", hopper_forward_kernel<kQkDim, kVDim>,
-         std::int64_t{schedule.columns} * schedule.rows, Shape::kThreads, Shape::kSharedBytes, a,
-         schedule, maps);
+         std::min<std::int64_t>(std::int64_t{schedule.columns} * schedule.rows,
+                                resident_blocks<Shape>()),
+         Shape::kThreads, Shape::kSharedBytes, a, schedule, maps);
 }
 
 template <int kQkDim, int kVDim>

@@ -5,6 +5,12 @@
 
 namespace polyhead::ops::attention_bf16 {
 
+// Once for all lanes of the warp, behind what they have done so far.
+__device__ __forceinline__ void arrive_as_warp(Barrier barrier) {
+  __syncwarp();
+  if (threadIdx.x % 32 == 0) barrier.arrive();
+}
+
 // A ring of tiles in shared memory, each with the barriers "full", where its copies report, and
 // "empty", where all `readers` arrive when they are done with it. Uses are counted from 0; use i is
 // in stage i % kStages.
@@ -33,10 +39,7 @@ struct Ring {
   }
   __device__ __forceinline__ void wait_full(int use) const { full(use).wait(use / kStages); }
   // Where the readers are warps: all lanes of this one are done with the stage.
-  __device__ __forceinline__ void release(int use) const {
-    __syncwarp();
-    if (threadIdx.x % 32 == 0) empty(use).arrive();
-  }
+  __device__ __forceinline__ void release(int use) const { arrive_as_warp(empty(use)); }
 };
 
 }  // namespace polyhead::ops::attention_bf16
