@@ -20,7 +20,7 @@ struct HopperBackwardShape {
   // Where they leave them for dQ too, that of a step is computed and added during the next one. And
   // where shared memory holds the next keys, a block of threads stays and takes one item after
   // another, so that what an item begins with is fetched while another ends.
-  static constexpr bool kAddsLate = kQkDim <= 64, kStays = kAddsLate;
+  static constexpr bool kAddsLate = kQkDim <= 64, kStays = kQkDim <= 128;
   static constexpr int kStages = kAddsLate ? 4 : 2, kKeyStages = kStays ? 2 : 1;
   static constexpr int kBlocks = 1;  // on a multiprocessor
 
