@@ -26,8 +26,17 @@ __global__ void __launch_bounds__(cuda::kWarpSize* cuda::kWarpSize)
   const int all_columns = static_cast<int>(partial.stride);
   float sum = 0;
   if (first + lane < all_columns) {
-#pragma unroll 4
-    for (int i = warp; i < count; i += cuda::kWarpSize) sum += partial[i][first + lane];
+    constexpr int kAtOnce = 16;  // on their way
+    for (int begin = warp; begin < count; begin += kAtOnce * cuda::kWarpSize) {
+      float some[kAtOnce];
+#pragma unroll
+      for (int i = 0; i < kAtOnce; ++i) {
+        const int row = begin + i * cuda::kWarpSize;
+        some[i] = row < count ? partial[row][first + lane] : 0.0f;
+      }
+#pragma unroll
+      for (int i = 0; i < kAtOnce; ++i) sum += some[i];
+    }
   }
   sums[warp][lane] = sum;
   __syncthreads();
