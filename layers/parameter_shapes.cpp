@@ -16,9 +16,11 @@ class PlannedRank final : public Communicator {
   PendingCollective start_all_reduce(Tensor&, Reduction) const override { refuse(); }
   PendingCollective start_all_gather(const Tensor&, Tensor&) const override { refuse(); }
   PendingCollective start_reduce_scatter(const Tensor&, Tensor&) const override { refuse(); }
+  PendingCollective start_reduce(Tensor&, int) const override { refuse(); }
   void broadcast(Tensor&, int) const override { refuse(); }
   void barrier() const override { refuse(); }
   void connect_devices() const override { refuse(); }
+  bool runs_beside(Device) const override { return false; }
   std::vector<std::string> all_gather_strings(const std::string&) const override { refuse(); }
   std::unique_ptr<Communicator> split(int) const override {
     return std::make_unique<PlannedRank>(1);

@@ -52,11 +52,13 @@ GradientSum::GradientSum(ParameterStore& store, const Communicator& data_paralle
                          std::int64_t bucket_bytes)
     : store_(store),
       data_parallel_(data_parallel),
+      in_buckets_(data_parallel.size() > 1 &&
+                  (!shard_over() || shard_over()->runs_beside(store.values().device()))),
       bucket_bytes_(bucket_bytes),
       bucketed_from_(store.size()) {}
 
 void GradientSum::add_final(const Parameter& first) {
-  if (store_.shard_over() || data_parallel_.size() == 1) return;
+  if (!in_buckets_) return;
   const auto& segments = store_.segments();
   auto segment = std::find_if(segments.begin(), segments.end(), [&](const Segment& candidate) {
     return candidate.parameter == &first;
@@ -75,11 +77,11 @@ void GradientSum::add_final(const Parameter& first) {
 }
 
 void GradientSum::finish() {
-  if (store_.shard_over()) {
+  if (shard_over() && !in_buckets_) {
     const Tensor grads = store_.grads();
     sum_partial({0, grads.numel()}, store_);
     Tensor mine = grads.row_slice(store_.shard().begin, store_.shard().end);
-    store_.shard_over()->reduce_scatter(grads, mine);
+    shard_over()->reduce_scatter(grads, mine);
     return;
   }
   if (bucketed_from_ > 0) start_bucket(0);
@@ -87,9 +89,19 @@ void GradientSum::finish() {
 }
 
 void GradientSum::start_bucket(std::int64_t begin) {
-  sum_partial({begin, bucketed_from_}, store_);
-  Tensor bucket = store_.grads({begin, bucketed_from_});
-  buckets_.push_back(data_parallel_.start_all_reduce(bucket));
+  const FlatRange bucket{begin, bucketed_from_};
+  sum_partial(bucket, store_);
+  if (shard_over()) {
+    for (int rank = 0; rank < shard_over()->size(); ++rank) {
+      const FlatRange part = overlap(bucket, store_.shard(rank));
+      if (part.size() == 0) continue;
+      Tensor grads = store_.grads(part);
+      buckets_.push_back(shard_over()->start_reduce(grads, rank));
+    }
+  } else {
+    Tensor grads = store_.grads(bucket);
+    buckets_.push_back(data_parallel_.start_all_reduce(grads));
+  }
   bucketed_from_ = begin;
 }
 

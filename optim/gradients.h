@@ -29,9 +29,11 @@ inline constexpr std::int64_t kGradientBucketBytes = 16 << 20;
 // vectors', which lie in front. A bucket grows by whole layers, and ranks whose devices are not
 // connected hold a copy of it on the host.
 //
-// On a single data-parallel rank, and where the optimizer state is sharded over data_parallel,
-// finish() does everything. In the latter case one reduce_scatter in place takes the buckets'
-// place: half the bytes, and entries outside this rank's shard stay this rank's own.
+// Where the optimizer state is sharded over data_parallel, a bucket is reduced to the ranks in
+// whose shards it lies: half the bytes, and entries outside this rank's shard stay this rank's own.
+// Such reductions follow each other from rank to rank; where nothing runs beside the backward,
+// finish() makes one reduce_scatter of everything instead. On a single data-parallel rank it does
+// everything too.
 class GradientSum {
  public:
   // `store` and `data_parallel` outlive the sum.
@@ -45,11 +47,13 @@ class GradientSum {
   void finish();
 
  private:
+  const Communicator* shard_over() const { return store_.shard_over(); }
   // Of everything from `begin` to the bucket before.
   void start_bucket(std::int64_t begin);
 
   ParameterStore& store_;
   const Communicator& data_parallel_;
+  bool in_buckets_;
   std::int64_t bucket_bytes_;
   std::int64_t bucketed_from_;  // this and all behind is in buckets
   std::vector<PendingCollective> buckets_;

@@ -21,6 +21,11 @@ void check_part(const Tensor& part, const Tensor& whole, int ranks) {
                  part.shape().to_string(), name_of(whole.dtype()), whole.shape().to_string());
 }
 
+void check_root(int root, int ranks) {
+  POLYHEAD_CHECK(0 <= root && root < ranks, "rank {} of {} as the root of a collective", root,
+                 ranks);
+}
+
 // What the device's later work is put behind, a wait of the host for the device may last for.
 PendingCollective watched(Collective collective, std::int64_t bytes, int group_size,
                           NcclGroup::Join join, std::array<Tensor, 2> tensors) {
@@ -60,7 +65,7 @@ PendingCollective CheckedCommunicator::start_all_reduce(Tensor& tensor, Reductio
   check_contiguous(tensor);
   count(Collective::kAllReduce, 2 * bytes_of(tensor) * (size_ - 1) / size_);
   if (size_ == 1) return {};
-  if (const NcclGroup* links = links_for(tensor)) {
+  if (const NcclGroup* links = links_to(tensor.device())) {
     return watched(Collective::kAllReduce, bytes_of(tensor), size_,
                    links->all_reduce(tensor.raw(), tensor.dtype(), tensor.numel(), reduction),
                    {tensor});
@@ -78,7 +83,7 @@ PendingCollective CheckedCommunicator::start_all_gather(const Tensor& part, Tens
     copy_unless_same(part, whole);
     return {};
   }
-  if (const NcclGroup* links = links_for(whole)) {
+  if (const NcclGroup* links = links_to(whole.device())) {
     return watched(Collective::kAllGather, bytes_of(whole), size_,
                    links->all_gather(part.raw(), part.dtype(), part.numel(), whole.raw()),
                    {part, whole});
@@ -98,7 +103,7 @@ PendingCollective CheckedCommunicator::start_reduce_scatter(const Tensor& whole,
     copy_unless_same(whole, part);
     return {};
   }
-  if (const NcclGroup* links = links_for(whole)) {
+  if (const NcclGroup* links = links_to(whole.device())) {
     return watched(Collective::kReduceScatter, bytes_of(whole), size_,
                    links->reduce_scatter(whole.raw(), whole.dtype(), part.numel(), part.raw()),
                    {whole, part});
@@ -110,12 +115,28 @@ PendingCollective CheckedCommunicator::start_reduce_scatter(const Tensor& whole,
   return {};
 }
 
+PendingCollective CheckedCommunicator::start_reduce(Tensor& tensor, int root) const {
+  check_contiguous(tensor);
+  check_root(root, size_);
+  count(Collective::kReduce, rank_ == root ? 0 : bytes_of(tensor));
+  if (size_ == 1) return {};
+  if (const NcclGroup* links = links_to(tensor.device())) {
+    return watched(Collective::kReduce, bytes_of(tensor), size_,
+                   links->reduce(tensor.raw(), tensor.dtype(), tensor.numel(), root), {tensor});
+  }
+  Tensor sum = Tensor::empty(tensor.shape(), tensor.dtype());
+  sum.copy_from(tensor);
+  reduce_all(sum.raw(), sum.dtype(), sum.numel(), Reduction::kSum);
+  if (rank_ == root) tensor.copy_from(sum);
+  return {};
+}
+
 void CheckedCommunicator::broadcast(Tensor& tensor, int root) const {
   check_contiguous(tensor);
-  POLYHEAD_CHECK(0 <= root && root < size_, "broadcast from rank {} of {}", root, size_);
+  check_root(root, size_);
   count(Collective::kBroadcast, rank_ == root ? bytes_of(tensor) * (size_ - 1) : 0);
   if (size_ == 1) return;
-  if (const NcclGroup* links = links_for(tensor)) {
+  if (const NcclGroup* links = links_to(tensor.device())) {
     return watched(Collective::kBroadcast, bytes_of(tensor), size_,
                    links->broadcast(tensor.raw(), tensor.dtype(), tensor.numel(), root), {tensor})
         .wait();

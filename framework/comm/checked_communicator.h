@@ -17,10 +17,12 @@ class CheckedCommunicator : public Communicator {
   PendingCollective start_all_reduce(Tensor& tensor, Reduction reduction) const final;
   PendingCollective start_all_gather(const Tensor& part, Tensor& whole) const final;
   PendingCollective start_reduce_scatter(const Tensor& whole, Tensor& part) const final;
+  PendingCollective start_reduce(Tensor& tensor, int root) const final;
   void broadcast(Tensor& tensor, int root) const final;
   void barrier() const final;
   std::vector<std::string> all_gather_strings(const std::string& mine) const final;
   void connect_devices() const final;
+  bool runs_beside(Device device) const final { return links_to(device) != nullptr; }
   std::unique_ptr<Communicator> split(int color) const final;
 
  protected:
@@ -44,9 +46,9 @@ class CheckedCommunicator : public Communicator {
   virtual std::unique_ptr<Communicator> make_split(int color) const = 0;
 
   void count(Collective collective, std::int64_t bytes) const { counters_->add(collective, bytes); }
-  // The links that move a tensor, or null where it goes through host memory.
-  const NcclGroup* links_for(const Tensor& tensor) const {
-    return tensor.device() == Device::kCpu ? nullptr : links_.get();
+  // The links that move tensors of a device, or null where they go through host memory.
+  const NcclGroup* links_to(Device device) const {
+    return device == Device::kCpu ? nullptr : links_.get();
   }
 
   int rank_;

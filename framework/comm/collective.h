@@ -13,17 +13,18 @@ enum class Collective {
   kAllReduce,
   kAllGather,
   kReduceScatter,
+  kReduce,
   kBroadcast,
   kBarrier,
   kAllGatherStrings,
   kSplit,
 };
-inline constexpr std::size_t kCollectives = 7;
+inline constexpr std::size_t kCollectives = 8;
 
 constexpr std::string_view name_of(Collective collective) {
   constexpr std::array<std::string_view, kCollectives> kNames = {
-      "all_reduce", "all_gather",         "reduce_scatter", "broadcast",
-      "barrier",    "all_gather_strings", "split"};
+      "all_reduce", "all_gather", "reduce_scatter",     "reduce",
+      "broadcast",  "barrier",    "all_gather_strings", "split"};
   return kNames[static_cast<std::size_t>(collective)];
 }
 

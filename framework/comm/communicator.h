@@ -6,13 +6,14 @@
 // Sums add the ranks' contributions in rank order, whatever the transport and the number of threads
 // or hosts, so solo, thread and MPI groups of one size give the same bits, run after run.
 // Cost of each call, for a message of n bytes on P ranks: all_reduce sends 2n(P-1)/P bytes a rank,
-// all_gather and reduce_scatter half of that.
+// all_gather and reduce_scatter half of that, reduce n bytes from all but the root. Where reduce
+// does not run beside the computation it costs what all_reduce does, and a copy.
 //
-// What begins with start_ runs beside the computation where the devices are connected (see
-// connect_devices); elsewhere it has ended when the call returns. Either way the device carries out
-// the collectives of all its groups one after the other, in the order of their calls: a short one
-// waits for a long one that was started before it, and a second one may be started on the result of
-// the first before that was waited for.
+// What begins with start_ runs beside the computation where runs_beside says so; elsewhere it has
+// ended when the call returns. Either way the device carries out the collectives of all its groups
+// one after the other, in the order of their calls: a short one waits for a long one that was
+// started before it, and a second one may be started on the result of the first before that was
+// waited for.
 #pragma once
 
 #include <cstddef>
@@ -58,6 +59,9 @@ class Communicator {
   void reduce_scatter(const Tensor& whole, Tensor& part) const {
     start_reduce_scatter(whole, part).wait();
   }
+  // In place: the root's tensor becomes the sum of the ranks', the others' stay as they are.
+  [[nodiscard]] virtual PendingCollective start_reduce(Tensor& tensor, int root) const = 0;
+  void reduce(Tensor& tensor, int root) const { start_reduce(tensor, root).wait(); }
   virtual void broadcast(Tensor& tensor, int root) const = 0;
   virtual void barrier() const = 0;
 
@@ -68,6 +72,8 @@ class Communicator {
   // directly between the devices where these have a way (NCCL). Without it, or where ranks share a
   // device, they go through host memory. Collective.
   virtual void connect_devices() const = 0;
+  // Whether collectives of tensors on `device` can run beside its computation: it is connected.
+  virtual bool runs_beside(Device device) const = 0;
 
   // Ranks with the same colour form a new group, ordered by their rank here. Collective.
   virtual std::unique_ptr<Communicator> split(int color) const = 0;

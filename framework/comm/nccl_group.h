@@ -37,6 +37,7 @@ class NcclGroup {
                                 void* whole) const;
   [[nodiscard]] Join reduce_scatter(const void* whole, DType dtype, std::int64_t part_count,
                                     void* part) const;
+  [[nodiscard]] Join reduce(void* data, DType dtype, std::int64_t count, int root) const;
   [[nodiscard]] Join broadcast(void* data, DType dtype, std::int64_t count, int root) const;
 
  private:

@@ -24,6 +24,9 @@ NcclGroup::Join NcclGroup::all_gather(const void*, DType, std::int64_t, void*) c
 NcclGroup::Join NcclGroup::reduce_scatter(const void*, DType, std::int64_t, void*) const {
   return {};
 }
+NcclGroup::Join NcclGroup::reduce(void*, DType, std::int64_t, int) const {
+  return {};
+}
 NcclGroup::Join NcclGroup::broadcast(void*, DType, std::int64_t, int) const {
   return {};
 }

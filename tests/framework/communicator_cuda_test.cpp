@@ -79,7 +79,10 @@ TEST_F(CommunicatorOnCuda, StartedCollectivesGiveTheBitsOfBlockingOnes) {
   PendingCollective summing = world_.start_all_reduce(sum);
   PendingCollective gathering = world_.start_all_gather(own, whole);
   PendingCollective scattering = world_.start_reduce_scatter(own_whole, part);
+  Tensor sum_of_last = own.clone();
+  PendingCollective reducing = world_.start_reduce(sum_of_last, ranks_ - 1);
   compute();
+  reducing.wait();
   scattering.wait();
   gathering.wait();
   summing.wait();
@@ -96,6 +99,7 @@ TEST_F(CommunicatorOnCuda, StartedCollectivesGiveTheBitsOfBlockingOnes) {
   EXPECT_TRUE(same(whole, blocking_whole));
   EXPECT_TRUE(same(part, blocking_part));
   EXPECT_TRUE(same(sum, sum_of_ranks(kRows, kColumns, ranks_).to(Device::kCuda)));
+  EXPECT_TRUE(same(sum_of_last, rank_ == ranks_ - 1 ? sum : own));
 }
 
 TEST_F(CommunicatorOnCuda, ADroppedCollectiveHasEndedForTheComputation) {

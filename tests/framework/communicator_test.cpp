@@ -169,6 +169,20 @@ TEST(Communicator, PartMayBeItsOwnRowsOfTheWhole) {
   });
 }
 
+TEST(Communicator, ReduceToEveryRankAddsInRankOrder) {
+  for_each_group(kSizes, [](const Communicator& group) {
+    for_each_case([&](DType dtype, const Shape& shape) {
+      for (int root = 0; root < group.size(); ++root) {
+        const Tensor own = contribution(group.rank(), shape, dtype);
+        Tensor x = own.clone();
+        group.reduce(x, root);
+        EXPECT_TRUE(bitwise_equal(
+            x, group.rank() == root ? sum_in_rank_order(group.size(), shape, dtype) : own));
+      }
+    });
+  });
+}
+
 TEST(Communicator, BroadcastFromEveryRank) {
   for_each_group(kSizes, [](const Communicator& group) {
     for_each_case([&](DType dtype, const Shape& shape) {
@@ -231,6 +245,10 @@ TEST(Communicator, CountsCallsAndBytes) {
     EXPECT_EQ(group.counters()[Collective::kAllReduce].bytes - before[Collective::kAllReduce].bytes,
               2 * 2 * 40 * peers);
     EXPECT_EQ(group.counters().total().calls - before.total().calls, 4);
+    group.reduce(x, 0);
+    EXPECT_EQ(group.counters()[Collective::kReduce].calls, before[Collective::kReduce].calls + 1);
+    EXPECT_EQ(group.counters()[Collective::kReduce].bytes - before[Collective::kReduce].bytes,
+              group.rank() == 0 ? 0 : 40 * group.size());
   });
 }
 

@@ -47,12 +47,16 @@ class ForgetfulCommunicator final : public Communicator {
     forget_tail(own, part);
     return {};
   }
+  PendingCollective start_reduce(Tensor& tensor, int root) const override {
+    return inner_.start_reduce(tensor, root);
+  }
   void broadcast(Tensor& tensor, int root) const override { inner_.broadcast(tensor, root); }
   void barrier() const override { inner_.barrier(); }
   std::vector<std::string> all_gather_strings(const std::string& mine) const override {
     return inner_.all_gather_strings(mine);
   }
   void connect_devices() const override { inner_.connect_devices(); }
+  bool runs_beside(Device device) const override { return inner_.runs_beside(device); }
   std::unique_ptr<Communicator> split(int color) const override {
     return std::make_unique<ForgetfulCommunicator>(inner_.split(color),
                                                    Omission{.all_reduce = omission_.replica_sets,

@@ -132,6 +132,13 @@ NcclGroup::Join NcclGroup::reduce_scatter(const void* whole, DType dtype, std::i
   });
 }
 
+NcclGroup::Join NcclGroup::reduce(void* data, DType dtype, std::int64_t count, int root) const {
+  return enqueue("ncclReduce", [&](cudaStream_t stream) {
+    return ncclReduce(data, data, count_of(count), type_of(dtype), ncclSum, root, state_->comm,
+                      stream);
+  });
+}
+
 NcclGroup::Join NcclGroup::broadcast(void* data, DType dtype, std::int64_t count, int root) const {
   return enqueue("ncclBroadcast", [&](cudaStream_t stream) {
     return ncclBroadcast(data, data, count_of(count), type_of(dtype), root, state_->comm, stream);
