@@ -8,7 +8,8 @@ binary and loads them with transformers.
 For each checkpoint: transformers' class takes all tensors and no others, without a warning; the
 exported folder has the same bytes; Polyhead's logits, gradients, training steps and perplexities are
 those of transformers (golden_families_test on the exported folders); `polyhead evaluate` reports the
-perplexity of transformers' documented recipe. Then a conversion is compared with numpy, bit by bit.
+perplexity of transformers' documented recipe. Then a conversion is compared with numpy, bit by bit, and
+its perplexity with transformers'.
 Needs numpy, PyTorch, safetensors and transformers, like make_goldens.py.
 """
 
@@ -157,6 +158,19 @@ def load_without_a_word(folder, expected):
     return model
 
 
+def check_perplexity(workshop, name, checkpoint, expected):
+    """Returns transformers' model of it, and the tokens that were scored."""
+    theirs = load_without_a_word(checkpoint, expected)
+    stream = torch.tensor(list((workshop.folder / "scored.txt").read_bytes()))
+    want = reference.hf_strided_ppl(theirs, stream)["ppl"]
+    got = numpy.exp(workshop.hf_strided_loss(checkpoint))
+    error = abs(got - want) / want
+    print(f"{name}: {type(theirs).__name__}, perplexity {want:.4f}, error {error:.1e}", flush=True)
+    if error > TOLERANCE:
+        raise SystemExit(f"{name}: polyhead evaluate says {got}, transformers {want}")
+    return theirs, stream
+
+
 def check(workshop, name, model, expected):
     checkpoint = workshop.train(name, model)
     exported = workshop.folder / "exported" / name
@@ -164,15 +178,8 @@ def check(workshop, name, model, expected):
     for file in ("config.json", "generation_config.json", "model.safetensors"):
         if (exported / file).read_bytes() != (checkpoint / file).read_bytes():
             raise SystemExit(f"{exported}: {file} differs from the checkpoint's")
-    theirs = load_without_a_word(checkpoint, expected)
-    stream = torch.tensor(list((workshop.folder / "scored.txt").read_bytes()))
-    want = reference.hf_strided_ppl(theirs, stream)["ppl"]
-    got = numpy.exp(workshop.hf_strided_loss(checkpoint))
-    error = abs(got - want) / want
+    theirs, stream = check_perplexity(workshop, name, checkpoint, expected)
     add_numbers(exported, theirs, stream)
-    print(f"{name}: {type(theirs).__name__}, perplexity {want:.4f}, error {error:.1e}", flush=True)
-    if error > TOLERANCE:
-        raise SystemExit(f"{name}: polyhead evaluate says {got}, transformers {want}")
 
 
 def check_conversion(workshop):
@@ -188,6 +195,7 @@ def check_conversion(workshop):
         if got[name].tobytes() != want[name].tobytes():
             raise SystemExit(f"{name}: {numpy.abs(got[name] - want[name]).max()} from numpy's")
     print(f"conversion to 4 groups: {len(want)} tensors equal to numpy's, bit by bit")
+    check_perplexity(workshop, "converted to 4 groups", result, "LlamaForCausalLM")
 
 
 def main():
