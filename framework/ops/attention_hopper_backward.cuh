@@ -129,13 +129,22 @@ __global__ void __launch_bounds__(HopperBackwardShape<kQkDim, kVDim>::kThreads, 
     const auto compute_part = [&](int step, auto first, Scores& score, auto has_previous) {
       const auto tiles = memory.queries.tile(step);
       const int query = query_block_at(step) * kQueries + first;
+      const int lane_column = first + lane % 4 * 2;
+      // Read before the products, which leave shared memory no time for it. dP begins with -delta.
       Scores dp;
-      pin(dp);
+      float2 lse[kPart / 8];
+#pragma unroll
+      for (int n = 0; n < kPart / 8; ++n) {
+        const float2 delta = load_shared_pair(tiles.delta() + 4 * (lane_column + 8 * n));
+        lse[n] = load_shared_pair(tiles.lse() + 4 * (lane_column + 8 * n));
+#pragma unroll
+        for (int i = 0; i < 4; ++i) dp[n].element[i] = i % 2 == 0 ? -delta.x : -delta.y;
+      }
       begin_products();
 #pragma unroll
       for (int depth = 0; depth < kVDim / 16; ++depth) {
         begin_product<false, false>(v_tile.by_rows(group_row, depth),
-                                    tiles.dout().by_rows(first, depth), dp, depth > 0);
+                                    tiles.dout().by_rows(first, depth), dp, true);
       }
       end_products();
 
@@ -143,20 +152,18 @@ __global__ void __launch_bounds__(HopperBackwardShape<kQkDim, kVDim>::kThreads, 
       const int last_position = a.query_offset + min(query + kPart, a.queries) - 1;
       const int group_key = item.first_key + group_row;
       const bool masked = !all_visible(a, position, last_position, group_key, group_key + 64);
-      const int lane_column = first + lane % 4 * 2;
       if constexpr (has_previous) {
         wait_for_products<1>(score, dv, dk);
-        memory.queries.release(step - 1);
+        memory.queries.empty(step - 1).arrive();
       } else {
         wait_for_products<1>(score);
       }
 #pragma unroll
       for (int n = 0; n < kPart / 8; ++n) {
-        const float2 lse = load_shared_pair(tiles.lse() + 4 * (lane_column + 8 * n));
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
           float& s = score[n].element[i];
-          s = power_of_two(fmaf(s, to_log2, i % 2 == 0 ? -lse.x : -lse.y));
+          s = power_of_two(fmaf(s, to_log2, i % 2 == 0 ? -lse[n].x : -lse[n].y));
         }
       }
       if (masked) {
@@ -191,12 +198,8 @@ __global__ void __launch_bounds__(HopperBackwardShape<kQkDim, kVDim>::kThreads, 
       wait_for_products<has_previous ? 2 : 1>(dp);
 #pragma unroll
       for (int n = 0; n < kPart / 8; ++n) {
-        const float2 delta = load_shared_pair(tiles.delta() + 4 * (lane_column + 8 * n));
 #pragma unroll
-        for (int i = 0; i < 4; ++i) {
-          float& ds = dp[n].element[i];
-          ds = score[n].element[i] * (ds - (i % 2 == 0 ? delta.x : delta.y));
-        }
+        for (int i = 0; i < 4; ++i) dp[n].element[i] *= score[n].element[i];
       }
       ds_of(step).template store<first / 8>(row_in_block, lane, dp, 1.0f);
       if constexpr (has_previous) wait_for_dq(integral_constant<int, 1>{});
@@ -223,7 +226,7 @@ __global__ void __launch_bounds__(HopperBackwardShape<kQkDim, kVDim>::kThreads, 
       if (Shape::kAddsLate && !sees_keys) {
         wait_for_products<0>(ahead, dv, dk);
         if constexpr (has_previous) {
-          memory.queries.release(step - 1);
+          memory.queries.empty(step - 1).arrive();
           begin_dq(step - 1);
           wait_for_dq(integral_constant<int, 0>{});
         }
@@ -276,7 +279,7 @@ __global__ void __launch_bounds__(HopperBackwardShape<kQkDim, kVDim>::kThreads, 
         wait_for_dq(integral_constant<int, 0>{});
         pin(dv);
         pin(dk);
-        memory.queries.release(end_step - 1);
+        memory.queries.empty(end_step - 1).arrive();
         add_dq(end_step - 1);
       } else {  // ... or when it is there.
         if constexpr (Shape::kScoresAhead) wait_for_products<0>(ahead);
@@ -284,7 +287,7 @@ __global__ void __launch_bounds__(HopperBackwardShape<kQkDim, kVDim>::kThreads, 
           compute(step, false_type{});
           begin_dq(step);
           wait_for_products<1>(dv, dk);
-          memory.queries.release(step);
+          memory.queries.empty(step).arrive();
           constexpr bool kAhead = Shape::kScoresAhead && has_next;
           if constexpr (kAhead) begin_scores(step + 1, 0, ahead);
           wait_for_dq(integral_constant < int, kAhead ? 1 : 0 > {});

@@ -85,7 +85,7 @@ struct BackwardMemory {
 
   __device__ __forceinline__ void initialize() const {
     keys.initialize(Shape::kGroups);
-    queries.initialize(Shape::kReaders);
+    queries.initialize(32 * Shape::kReaders);  // lanes, each of which has read statistics
     places.initialize(Shape::kReaders + 2);
     ds_stored.initialize(Shape::kReaders);
     turn_came.initialize(2);
