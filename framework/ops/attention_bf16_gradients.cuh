@@ -48,7 +48,8 @@ __global__ void __launch_bounds__(Layout::kThreads)
   extern __shared__ __align__(1024) unsigned char memory[];
   const GradientTile tile{shared_address(memory)};
   const int thread = static_cast<int>(threadIdx.x);
-  const int index = static_cast<int>(blockIdx.x), block = index % g.blocks;
+  // The last sequences first: their sums are still in the L2 cache.
+  const int index = static_cast<int>(gridDim.x - 1 - blockIdx.x), block = index % g.blocks;
   const int head = index / g.blocks % g.heads, batch = index / g.blocks / g.heads;
 
   Sum total[kM][kN];
