@@ -45,7 +45,8 @@ struct Arguments {
 };
 
 inline constexpr int kUnlimited = 1 << 25;  // beyond any position
-inline constexpr float kLog2E = 1.4426950408889634f, kLn2 = 0.6931471805599453f;
+using cuda::kLog2E;
+inline constexpr float kLn2 = 0.6931471805599453f;
 inline constexpr float kInfinity = __builtin_huge_valf();
 
 // Keys [begin, end) that a query at an absolute position sees, documents aside. Both ends grow with

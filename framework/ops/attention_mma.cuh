@@ -14,10 +14,12 @@
 
 #include "framework/cuda/element.cuh"
 #include "framework/cuda/launch.cuh"
+#include "framework/cuda/math.cuh"
 
 namespace polyhead::ops::attention_bf16 {
 
 using bf16 = __nv_bfloat16;
+using cuda::power_of_two;
 
 // An operand A of 16 x 16, or two operands B side by side: 16 x 16 as well.
 struct Fragment {
@@ -88,13 +90,6 @@ __device__ __forceinline__ void multiply_add(const Fragment& a, std::uint32_t b0
       "{%8,%9}, {%0,%1,%2,%3};\n"
       : "+f"(c.element[0]), "+f"(c.element[1]), "+f"(c.element[2]), "+f"(c.element[3])
       : "r"(a.word[0]), "r"(a.word[1]), "r"(a.word[2]), "r"(a.word[3]), "r"(b0), "r"(b1));
-}
-
-// 2^x to 2 units in the last place; subnormal results are 0.
-__device__ __forceinline__ float power_of_two(float x) {
-  float y;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
 }
 
 // Both rounded to nearest even, `low` in the lower half.

@@ -26,7 +26,8 @@ void cross_entropy_combine(const Tensor& gathered, const Tensor& targets, Tensor
 // CPU, 1 or 0, and 0 where ignored. Copies the statistics to the host.
 Tensor cross_entropy_greedy(const Tensor& gathered, const Tensor& targets);
 
-// Overwrites the logits by their gradient times weight; padding columns become 0.
+// Overwrites the logits by their gradient times weight, which is not negative; padding columns
+// become 0.
 void cross_entropy_backward(const Tensor& targets, const Tensor& lse, std::int64_t first_id,
                             std::int64_t valid_columns, double weight, Tensor& logits);
 

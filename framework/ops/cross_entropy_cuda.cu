@@ -23,7 +23,7 @@ constexpr std::size_t kStaticBytes = kScratchBytes + cuda::kMostClusterBlocks * 
 template <class T>
 class Row {
  public:
-  static constexpr int kSize = Pack<T>::kSize;
+  static constexpr int kSize = Pack<T>::kSize, kStep = kThreads * kSize;
 
   __device__ __forceinline__ Row(const T* row, int columns) : row_(row), columns_(columns) {
     const auto beyond_border = static_cast<int>(reinterpret_cast<std::uintptr_t>(row) % 16);
@@ -31,33 +31,74 @@ class Row {
     packs_ = (columns - head_) / kSize;
   }
 
-  // Calls visit(column, pack) for all whole packs, of which each thread loads several before it
-  // visits the first, and single(column) for the other elements.
+  // Calls visit(column, packs) for all whole packs, of which a thread loads several, kStep columns
+  // from one to the next, before it visits them, and single(column) for the other elements.
   template <class Visit, class Single>
-  __device__ __forceinline__ void for_each(const Visit& visit, const Single& single) const {
-    const T* const packs = row_ + head_;
-    for (int first = static_cast<int>(threadIdx.x); first < packs_; first += kBatch * kThreads) {
-      Pack<T> batch[kBatch];
+  __device__ __forceinline__ void for_each_batch(const Visit& visit, const Single& single) const {
+    int pack = static_cast<int>(threadIdx.x);
+    while (pack + (kBatch - 1) * kThreads < packs_) visit_next<kBatch>(visit, pack);
 #pragma unroll
-      for (int k = 0; k < kBatch; ++k) {
-        const int pack = first + k * kThreads;
-        if (pack < packs_) batch[k] = cuda::load_pack<T, kSize>(packs + pack * kSize);
-      }
-#pragma unroll
-      for (int k = 0; k < kBatch; ++k) {
-        const int pack = first + k * kThreads;
-        if (pack < packs_) visit(head_ + pack * kSize, batch[k]);
-      }
+    for (int rest = 1; rest < kBatch; ++rest) {
+      if (pack < packs_) visit_next<1>(visit, pack);
     }
     const int place = static_cast<int>(threadIdx.x);
     const int column = place < head_ ? place : place + packs_ * kSize;
     if (column < columns_) single(column);
   }
 
+  // The same with visit(column, pack) for each.
+  template <class Visit, class Single>
+  __device__ __forceinline__ void for_each(const Visit& visit, const Single& single) const {
+    for_each_batch(
+        [&]<int kCount>(int column, const Pack<T>(&packs)[kCount]) {
+#pragma unroll
+          for (int k = 0; k < kCount; ++k) visit(column + k * kStep, packs[k]);
+        },
+        single);
+  }
+
  private:
+  template <int kCount, class Visit>
+  __device__ __forceinline__ void visit_next(const Visit& visit, int& pack) const {
+    Pack<T> packs[kCount];
+    const int column = head_ + pack * kSize;
+#pragma unroll
+    for (int k = 0; k < kCount; ++k) {
+      packs[k] = cuda::load_pack<T, kSize>(row_ + column + k * kStep);
+    }
+    visit(column, packs);
+    pack += kCount * kThreads;
+  }
+
   const T* row_;
   int columns_, head_, packs_;
 };
+
+// NaNs are skipped.
+template <int kCount>
+__device__ __forceinline__ float largest(const Pack<float> (&packs)[kCount]) {
+  float largest = packs[0][0];
+#pragma unroll
+  for (int k = 0; k < kCount; ++k) {
+#pragma unroll
+    for (int i = 0; i < Pack<float>::kSize; ++i) largest = fmaxf(largest, packs[k][i]);
+  }
+  return largest;
+}
+template <int kCount>
+__device__ __forceinline__ float largest(const Pack<__nv_bfloat16> (&packs)[kCount]) {
+  const auto pair = [&](int k, int i) {
+    const unsigned word = packs[k].word(i);
+    return reinterpret_cast<const __nv_bfloat162&>(word);
+  };
+  __nv_bfloat162 largest = pair(0, 0);
+#pragma unroll
+  for (int k = 0; k < kCount; ++k) {
+#pragma unroll
+    for (int i = 0; i < Pack<__nv_bfloat16>::kSize / 2; ++i) largest = __hmax2(largest, pair(k, i));
+  }
+  return fmaxf(__low2float(largest), __high2float(largest));
+}
 
 // Of the elements one thread has seen. The sum is rescaled where the maximum rises (Milakov and
 // Gimelshein 2018). fmaxf skips a NaN, which reaches the sum instead.
@@ -65,16 +106,17 @@ template <class T>
 class Softmax {
  public:
   template <int kCount>
-  __device__ __forceinline__ void add(const float (&logits)[kCount]) {
-    float raised = maximum_;
+  __device__ __forceinline__ void add(const Pack<T> (&packs)[kCount]) {
+    const float origin = raise(largest(packs));
 #pragma unroll
-    for (int i = 0; i < kCount; ++i) raised = fmaxf(raised, logits[i]);
-    // While all are -inf, their distance from the maximum is not a number: exp(-inf - 0) is 0.
-    const float origin = raised == -kInfinity ? 0.0f : raised;
-    sum_ *= cuda::exponential<T>(maximum_ - origin);
+    for (int k = 0; k < kCount; ++k) {
 #pragma unroll
-    for (int i = 0; i < kCount; ++i) sum_ += cuda::exponential<T>(logits[i] - origin);
-    maximum_ = raised;
+      for (int i = 0; i < Pack<T>::kSize; ++i) sum_ += cuda::exponential<T>(packs[k][i], origin);
+    }
+  }
+  __device__ __forceinline__ void add(float logit) {
+    const float origin = raise(logit);
+    sum_ += cuda::exponential<T>(logit, origin);
   }
 
   // Of all threads of the block.
@@ -88,6 +130,16 @@ class Softmax {
 
  private:
   static constexpr float kInfinity = std::numeric_limits<float>::infinity();
+
+  // To `logit`, if it is larger; gives the new maximum, from which exponents are counted.
+  __device__ __forceinline__ float raise(float logit) {
+    const float raised = fmaxf(maximum_, logit);
+    // While all are -inf, their distance from the maximum is not a number: exp(-inf - 0) is 0.
+    const float origin = raised == -kInfinity ? 0.0f : raised;
+    sum_ *= cuda::exponential<T>(maximum_, origin);
+    maximum_ = raised;
+    return origin;
+  }
 
   float maximum_ = -kInfinity;
   float sum_ = 0;  // of exp(logit - maximum)
@@ -124,17 +176,8 @@ __global__ void __launch_bounds__(kThreads)
   }
   Softmax<T> softmax;
   Row<T>(row, valid_columns)
-      .for_each(
-          [&](int, const Pack<T>& pack) {
-            float values[Pack<T>::kSize];
-#pragma unroll
-            for (int i = 0; i < Pack<T>::kSize; ++i) values[i] = pack[i];
-            softmax.add(values);
-          },
-          [&](int column) {
-            const float value[1] = {cuda::to_float(row[column])};
-            softmax.add(value);
-          });
+      .for_each_batch([&](int, const auto& packs) { softmax.add(packs); },
+                      [&](int column) { softmax.add(cuda::to_float(row[column])); });
   const float2 result = softmax.reduce();
   if (threadIdx.x > 0) return;
   float* const to = statistics + token * statistics_stride;
@@ -176,7 +219,7 @@ __global__ void __launch_bounds__(kThreads)
   const std::int64_t target_column = target - first_id;
   const float log_denominator = lse[token];
   const auto gradient = [&](float logit, int column) {
-    const float probability = cuda::exponential<T>(logit - log_denominator) * weight;
+    const float probability = cuda::exponential<T>(logit, log_denominator) * weight;
     const float result = column == target_column ? probability - weight : probability;
     return ignored || column >= valid_columns ? 0.0f : result;
   };
@@ -219,18 +262,17 @@ __global__ void __launch_bounds__(kThreads)
 
   Softmax<T> softmax;
   Row<T>(part, count)
-      .for_each(
-          [&](int column, const Pack<T>& pack) {
-            *reinterpret_cast<Pack<T>*>(copy + column) = pack;
-            float values[Pack<T>::kSize];
+      .for_each_batch(
+          [&]<int kCount>(int column, const Pack<T>(&packs)[kCount]) {
 #pragma unroll
-            for (int i = 0; i < Pack<T>::kSize; ++i) values[i] = pack[i];
-            softmax.add(values);
+            for (int k = 0; k < kCount; ++k) {
+              *reinterpret_cast<Pack<T>*>(copy + column + k * Row<T>::kStep) = packs[k];
+            }
+            softmax.add(packs);
           },
           [&](int column) {
             copy[column] = part[column];
-            const float value[1] = {cuda::to_float(part[column])};
-            softmax.add(value);
+            softmax.add(cuda::to_float(part[column]));
           });
   float2 all = softmax.reduce();
   if constexpr (kShared) {
@@ -246,9 +288,9 @@ __global__ void __launch_bounds__(kThreads)
   const auto [maximum, sum] = all;
   const float log_sum = logf(sum), log_denominator = maximum + log_sum;
 
-  const auto probability = [&](float logit) {
-    return cuda::exponential<T>(logit - log_denominator) * weight;
-  };
+  // With the weight in the exponent, which saves a product for every element.
+  const float origin = log_denominator - logf(weight);
+  const auto probability = [&](float logit) { return cuda::exponential<T>(logit, origin); };
   Row<T>(copy, count)
       .for_each(
           [&](int column, const Pack<T>& pack) {
