@@ -18,7 +18,7 @@ OutputLoss::OutputLoss(const ModelConfig& config, Parameter* tied, const TensorP
 std::int64_t output_chunk_tokens(std::int64_t tokens, std::int64_t vocabulary, DType dtype,
                                  Device device) {
   constexpr std::int64_t kMultiple = 128;  // rows of a tile of the matrix product
-  const std::int64_t chunk_bytes = std::int64_t{64} << (device == Device::kCuda ? 24 : 20);
+  const std::int64_t chunk_bytes = std::int64_t{device == Device::kCuda ? 1792 : 64} << 20;
   const std::int64_t row_bytes = vocabulary * static_cast<std::int64_t>(size_of(dtype));
   const std::int64_t chunks = (tokens * row_bytes + chunk_bytes - 1) / chunk_bytes;
   const std::int64_t rows = (tokens + chunks - 1) / std::max<std::int64_t>(chunks, 1);

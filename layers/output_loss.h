@@ -1,10 +1,10 @@
 // The head and the cross-entropy as one layer: the full logits never exist.
 //
-// Tokens are taken in equal chunks of about 64 MiB of logits (1 GiB on CUDA, whose products need
-// many rows to be fast). Each rank holds a slice of the vocabulary; the ranks exchange three
-// numbers per token (maximum, sum of exponentials, target's logit) in one all-gather a chunk, and
-// dh is reduced once, not per chunk, beside the last product. FLOPs a token: 2 V D forward, 4 V D
-// backward.
+// Tokens are taken in equal chunks of about 64 MiB of logits (1.75 GiB on CUDA, whose products need
+// many rows to be fast, and for each chunk read and write the weight's gradient). Each rank holds a
+// slice of the vocabulary; the ranks exchange three numbers per token (maximum, sum of
+// exponentials, target's logit) in one all-gather a chunk, and dh is reduced once, not per chunk,
+// beside the last product. FLOPs a token: 2 V D forward, 4 V D backward.
 #pragma once
 
 #include <optional>
