@@ -18,10 +18,14 @@ constexpr double kTwoToMinus32 = 1.0 / 4294967296.0;
 }  // namespace
 
 double normal(std::uint64_t seed, std::uint64_t stream, std::uint64_t index) {
-  const std::array<std::uint32_t, 4> words = random_words(seed, stream, index / 2);
+  return normal_pair(seed, stream, index / 2)[index % 2];
+}
+
+std::array<double, 2> normal_pair(std::uint64_t seed, std::uint64_t stream, std::uint64_t pair) {
+  const std::array<std::uint32_t, 4> words = random_words(seed, stream, pair);
   const double radius = std::sqrt(-2.0 * std::log((words[0] + 0.5) * kTwoToMinus32));
   const double angle = 2.0 * std::numbers::pi * words[1] * kTwoToMinus32;
-  return radius * (index % 2 == 0 ? std::cos(angle) : std::sin(angle));
+  return {radius * std::cos(angle), radius * std::sin(angle)};
 }
 
 double uniform(std::uint64_t seed, std::uint64_t stream, std::uint64_t index) {

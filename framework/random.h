@@ -39,8 +39,10 @@ constexpr std::array<std::uint32_t, 4> random_words(std::uint64_t seed, std::uin
 // Identifies a stream by name, the same on all machines.
 std::uint64_t stream_id(std::string_view name);
 
-// A standard normal number (Box-Muller on 2 x 32 bits of the block index / 2).
+// A standard normal number: element index % 2 of the pair index / 2.
 double normal(std::uint64_t seed, std::uint64_t stream, std::uint64_t index);
+// Two, which together cost little more than one (Box-Muller on 2 x 32 bits of the block `pair`).
+std::array<double, 2> normal_pair(std::uint64_t seed, std::uint64_t stream, std::uint64_t pair);
 // Uniform in [0, 1).
 double uniform(std::uint64_t seed, std::uint64_t stream, std::uint64_t index);
 

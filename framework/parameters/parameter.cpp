@@ -1,6 +1,7 @@
 #include "framework/parameters/parameter.h"
 
 #include <algorithm>
+#include <array>
 #include <utility>
 
 #include "framework/dispatch.h"
@@ -71,10 +72,12 @@ void fill_normal(const Parameter& parameter, std::uint64_t seed, Tensor& value) 
   const SliceIndex slice = slice_index(parameter);
 #pragma omp parallel for schedule(static)
   for (std::int64_t row = 0; row < valid.rows(); ++row) {
+    std::array<double, 2> pair{};
     for (std::int64_t col = 0; col < valid.cols(); ++col) {
+      const auto index = static_cast<std::uint64_t>(slice.at(row, col));
+      if (col == 0 || index % 2 == 0) pair = normal_pair(seed, stream, index / 2);
       data[row * valid.row_stride() + col] =
-          static_cast<T>(parameter.initialization.standard_deviation *
-                         normal(seed, stream, static_cast<std::uint64_t>(slice.at(row, col))));
+          static_cast<T>(parameter.initialization.standard_deviation * pair[index % 2]);
     }
   }
 }

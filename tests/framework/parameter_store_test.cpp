@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "framework/ops/elementwise.h"
+#include "framework/random.h"
 #include "tests/support/compare.h"
 #include "tests/support/poisoned_gradients.h"
 
@@ -100,6 +101,28 @@ TEST_P(GradientSums, GrowByProductsWhereOnePartWasRead) {
 
 INSTANTIATE_TEST_SUITE_P(Types, GradientSums, ::testing::Values(DType::kF64, DType::kF32),
                          [](const auto& test) { return std::string(name_of(test.param)); });
+
+// Normal numbers come in pairs, which a slice may begin or end within.
+TEST(InitialValues, OfASliceAreThoseOfTheWhole) {
+  constexpr std::int64_t kRows = 5, kColumns = 7;
+  const Shape shape = {kRows, kColumns};
+  const std::uint64_t seed = 3, stream = stream_id("weight");
+  for (const int dim : {0, 1}) {
+    for (const std::int64_t begin : {0, 1, 2}) {
+      const std::int64_t end = begin + 3;
+      const Parameter slice = sharded_parameter("weight", shape, dim, begin, end, {});
+      const Tensor value = initial_value(slice, seed, DType::kF64);
+      for (std::int64_t row = 0; row < value.rows(); ++row) {
+        for (std::int64_t column = 0; column < value.cols(); ++column) {
+          const std::int64_t whole_row = row + (dim == 0 ? begin : 0);
+          const std::int64_t whole_column = column + (dim == 1 ? begin : 0);
+          const auto index = static_cast<std::uint64_t>(whole_row * kColumns + whole_column);
+          EXPECT_EQ(at(value, row, column), 0.02 * normal(seed, stream, index));
+        }
+      }
+    }
+  }
+}
 
 TEST(ParameterStore, PlacesVectorsBeforeMatrices) {
   const Toy toy;
