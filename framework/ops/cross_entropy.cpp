@@ -16,6 +16,10 @@ void check_logits(const Tensor& logits, const Tensor& targets, std::int64_t vali
                  "cross_entropy: {} columns of {}", valid_columns, logits.cols());
 }
 
+void check_weight(double weight) {
+  POLYHEAD_CHECK(weight >= 0, "cross_entropy: weight {}", weight);
+}
+
 void check_gathered(const Tensor& gathered, const Tensor& targets) {
   const std::int64_t tokens = targets.numel();
   POLYHEAD_CHECK(gathered.shape().rank() == 3 && gathered.is_contiguous(),
@@ -68,6 +72,7 @@ Tensor cross_entropy_greedy(const Tensor& gathered, const Tensor& targets) {
 void cross_entropy_backward(const Tensor& targets, const Tensor& lse, std::int64_t first_id,
                             std::int64_t valid_columns, double weight, Tensor& logits) {
   check_logits(logits, targets, valid_columns);
+  check_weight(weight);
   check_accumulated("cross_entropy: lse", lse, 1, logits.rows(), logits);
   dispatch(logits.device(), [&]<Device D>() {
     kernel::CrossEntropy<D>::backward(targets, lse, first_id, valid_columns, weight, logits);
@@ -77,6 +82,7 @@ void cross_entropy_backward(const Tensor& targets, const Tensor& lse, std::int64
 void cross_entropy_loss_and_gradient(const Tensor& targets, std::int64_t valid_columns,
                                      double weight, Tensor& logits, Tensor& losses, Tensor& lse) {
   check_logits(logits, targets, valid_columns);
+  check_weight(weight);
   check_accumulated("cross_entropy: losses", losses, 1, logits.rows(), logits);
   check_accumulated("cross_entropy: lse", lse, 1, logits.rows(), logits);
   const bool done = dispatch(logits.device(), [&]<Device D>() {

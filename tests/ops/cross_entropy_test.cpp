@@ -192,6 +192,16 @@ TEST(CrossEntropy, LossAndGradientAtOnceAreTheThreeInTurn) {
   }
 }
 
+TEST(CrossEntropy, RefusesNegativeWeights) {
+  const Tensor targets = testing::int_tensor({1, 2, 3});
+  Tensor logits = Tensor::zeros({3, 8}, DType::kF32);
+  Tensor losses = Tensor::zeros({3}, DType::kF32), lse = Tensor::zeros({3}, DType::kF32);
+  EXPECT_THROW(cross_entropy_backward(targets, lse, 0, 8, -1.0, logits), std::logic_error);
+  EXPECT_THROW(cross_entropy_loss_and_gradient(targets, 8, -1.0, logits, losses, lse),
+               std::logic_error);
+  EXPECT_NO_THROW(cross_entropy_loss_and_gradient(targets, 8, 0.0, logits, losses, lse));
+}
+
 TEST(CrossEntropy, RefusesWrongShapes) {
   const Tensor logits = Tensor::zeros({3, 8}, DType::kF32);
   Tensor statistics = Tensor::zeros({3, 3}, DType::kF32);
