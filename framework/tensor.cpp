@@ -141,9 +141,7 @@ Tensor Tensor::extended_rows(std::int64_t rows) const {
 
 void Tensor::set_zero() {
   POLYHEAD_CHECK(is_contiguous(), "set_zero of a view on columns");
-  dispatch(device_, [&]<Device D>() {
-    DeviceMemory<D>::set_bytes(raw(), 0, static_cast<std::size_t>(numel()) * size_of(dtype_));
-  });
+  dispatch(device_, [&]<Device D>() { DeviceMemory<D>::set_bytes(raw(), 0, bytes()); });
 }
 
 void Tensor::copy_from(const Tensor& source) {

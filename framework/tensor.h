@@ -6,6 +6,7 @@
 #pragma once
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
 #include <initializer_list>
 #include <memory>
@@ -57,6 +58,7 @@ class Tensor {
   DType dtype() const { return dtype_; }
   Device device() const { return device_; }
   std::int64_t numel() const { return shape_.numel(); }
+  std::size_t bytes() const { return static_cast<std::size_t>(numel()) * size_of(dtype_); }
   std::int64_t rows() const;                               // product of all dimensions but the last
   std::int64_t cols() const;                               // the last dimension
   std::int64_t row_stride() const { return row_stride_; }  // in elements

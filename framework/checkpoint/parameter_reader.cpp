@@ -47,10 +47,8 @@ void ParameterReader::check_copies() const {
   for (const auto& [copy, parameter] : layout_.copies) {
     if (!file_.contains(copy)) continue;
     const Tensor held = file_.read(copy), wanted = read(parameter);
-    const bool equal =
-        held.shape() == wanted.shape() && held.dtype() == wanted.dtype() &&
-        std::memcmp(held.raw(), wanted.raw(),
-                    static_cast<std::size_t>(held.numel()) * size_of(held.dtype())) == 0;
+    const bool equal = held.shape() == wanted.shape() && held.dtype() == wanted.dtype() &&
+                       std::memcmp(held.raw(), wanted.raw(), held.bytes()) == 0;
     require(equal,
             "{}: {} differs from {}, of which this model has one for both; set "
             "tie_word_embeddings to false in config.json, or delete the tensor",

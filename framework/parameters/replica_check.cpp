@@ -28,8 +28,7 @@ Fingerprint fingerprint(const ParameterStore& store, const Tensor& flat, const S
       (sharded ? store.held_part(flat, segment) : valid_part(parameter, store.view(flat, segment)))
           .to(Device::kCpu);
   if (!valid.is_contiguous()) valid = valid.clone();
-  const std::size_t bytes = static_cast<std::size_t>(valid.numel()) * size_of(valid.dtype());
-  const std::string hex = content_hash({static_cast<const std::byte*>(valid.raw()), bytes});
+  const std::string hex = content_hash({static_cast<const std::byte*>(valid.raw()), valid.bytes()});
   std::ranges::copy(hex, print.hash.begin());
   return print;
 }

@@ -69,8 +69,7 @@ inline double relative_error(const Tensor& got, const Tensor& want, double floor
 inline bool bitwise_equal(const Tensor& a, const Tensor& b) {
   if (!(a.shape() == b.shape()) || a.dtype() != b.dtype()) return false;
   const Tensor x = a.clone(), y = b.clone();
-  return std::memcmp(x.raw(), y.raw(), static_cast<std::size_t>(x.numel()) * size_of(x.dtype())) ==
-         0;
+  return std::memcmp(x.raw(), y.raw(), x.bytes()) == 0;
 }
 
 }  // namespace polyhead::testing
