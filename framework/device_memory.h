@@ -14,6 +14,10 @@ struct DeviceMemory {
   // Null if the system has no room. Aligned to 64 bytes on the host, 256 on CUDA.
   static void* allocate(std::size_t bytes);
   static void free(void* data);
+  // Host memory that the device can copy to and from by itself (on the host: any). Null if the
+  // system has no room.
+  static void* allocate_page_locked(std::size_t bytes);
+  static void free_page_locked(void* data) noexcept;
   // For the message when memory is short: " of 79.1 GiB, of which 1.2 GiB are free", or empty.
   static std::string describe_room();
 

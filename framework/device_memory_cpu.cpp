@@ -16,6 +16,16 @@ void DeviceMemory<Device::kCpu>::free(void* data) {
 }
 
 template <>
+void* DeviceMemory<Device::kCpu>::allocate_page_locked(std::size_t bytes) {
+  return allocate(bytes);
+}
+
+template <>
+void DeviceMemory<Device::kCpu>::free_page_locked(void* data) noexcept {
+  free(data);
+}
+
+template <>
 std::string DeviceMemory<Device::kCpu>::describe_room() {
   return "";
 }

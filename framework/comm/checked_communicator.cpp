@@ -40,26 +40,22 @@ void copy_unless_same(const Tensor& from, Tensor& to) {
   if (from.raw() != to.raw()) to.copy_from(from);
 }
 
-// A tensor where the transport can reach it: itself on the host, otherwise a copy there.
-class Staged {
- public:
-  explicit Staged(Tensor& tensor) : tensor_(tensor), host_(tensor.to(Device::kCpu)) {}
-
-  Tensor& host() { return host_; }
-  void copy_back() {
-    if (tensor_.device() != Device::kCpu) tensor_.copy_from(host_);
-  }
-
- private:
-  Tensor& tensor_;
-  Tensor host_;
-};
-
 std::int64_t bytes_of(const Tensor& tensor) {
-  return tensor.numel() * static_cast<std::int64_t>(size_of(tensor.dtype()));
+  return static_cast<std::int64_t>(tensor.bytes());
 }
 
 }  // namespace
+
+CheckedCommunicator::CheckedCommunicator(int rank, int size, const CheckedCommunicator* split_from)
+    : rank_(rank),
+      size_(size),
+      staging_(split_from == nullptr ? std::make_shared<Staging>() : split_from->staging_) {
+  if (split_from != nullptr) counters_ = split_from->counters_;
+}
+
+void* CheckedCommunicator::own_part(void* whole, const Tensor& part) const {
+  return static_cast<std::byte*>(whole) + rank_ * bytes_of(part);
+}
 
 PendingCollective CheckedCommunicator::start_all_reduce(Tensor& tensor, Reduction reduction) const {
   check_contiguous(tensor);
@@ -70,9 +66,10 @@ PendingCollective CheckedCommunicator::start_all_reduce(Tensor& tensor, Reductio
                    links->all_reduce(tensor.raw(), tensor.dtype(), tensor.numel(), reduction),
                    {tensor});
   }
-  Staged staged(tensor);
-  reduce_all(staged.host().raw(), tensor.dtype(), tensor.numel(), reduction);
-  staged.copy_back();
+  void* const place = staging_->place_of(tensor);
+  Staging::load(tensor, place);
+  reduce_all(place, tensor.dtype(), tensor.numel(), reduction);
+  Staging::store(place, tensor);
   return {};
 }
 
@@ -88,10 +85,11 @@ PendingCollective CheckedCommunicator::start_all_gather(const Tensor& part, Tens
                    links->all_gather(part.raw(), part.dtype(), part.numel(), whole.raw()),
                    {part, whole});
   }
-  Staged staged(whole);
-  const Tensor host_part = part.to(Device::kCpu);
-  gather_all(host_part.raw(), static_cast<std::size_t>(bytes_of(part)), staged.host().raw());
-  staged.copy_back();
+  void* const place = staging_->place_of(whole);
+  void* const own = own_part(place, part);
+  Staging::load(part, own);
+  gather_all(own, part.bytes(), place);
+  Staging::store(place, whole);
   return {};
 }
 
@@ -108,10 +106,11 @@ PendingCollective CheckedCommunicator::start_reduce_scatter(const Tensor& whole,
                    links->reduce_scatter(whole.raw(), whole.dtype(), part.numel(), part.raw()),
                    {whole, part});
   }
-  Staged staged(part);
-  const Tensor host_whole = whole.to(Device::kCpu);
-  reduce_part(host_whole.raw(), whole.dtype(), part.numel(), staged.host().raw());
-  staged.copy_back();
+  void* const place = staging_->place_of(whole);
+  Staging::load(whole, place);
+  void* const sum = place == whole.raw() ? part.raw() : own_part(place, part);
+  reduce_part(place, whole.dtype(), part.numel(), sum);
+  Staging::store(sum, part);
   return {};
 }
 
@@ -124,10 +123,11 @@ PendingCollective CheckedCommunicator::start_reduce(Tensor& tensor, int root) co
     return watched(Collective::kReduce, bytes_of(tensor), size_,
                    links->reduce(tensor.raw(), tensor.dtype(), tensor.numel(), root), {tensor});
   }
-  Tensor sum = Tensor::empty(tensor.shape(), tensor.dtype());
-  sum.copy_from(tensor);
-  reduce_all(sum.raw(), sum.dtype(), sum.numel(), Reduction::kSum);
-  if (rank_ == root) tensor.copy_from(sum);
+  const Tensor summed = tensor.device() == Device::kCpu ? tensor.clone() : tensor;
+  void* const place = staging_->place_of(summed);
+  Staging::load(summed, place);
+  reduce_all(place, tensor.dtype(), tensor.numel(), Reduction::kSum);
+  if (rank_ == root) Staging::store(place, tensor);
   return {};
 }
 
@@ -141,9 +141,10 @@ void CheckedCommunicator::broadcast(Tensor& tensor, int root) const {
                    links->broadcast(tensor.raw(), tensor.dtype(), tensor.numel(), root), {tensor})
         .wait();
   }
-  Staged staged(tensor);
-  send_from(root, staged.host().raw(), static_cast<std::size_t>(bytes_of(tensor)));
-  staged.copy_back();
+  void* const place = staging_->place_of(tensor);
+  if (rank_ == root) Staging::load(tensor, place);
+  send_from(root, place, tensor.bytes());
+  if (rank_ != root) Staging::store(place, tensor);
 }
 
 void CheckedCommunicator::barrier() const {

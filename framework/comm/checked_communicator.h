@@ -3,10 +3,10 @@
 #pragma once
 
 #include <memory>
-#include <utility>
 
 #include "framework/comm/communicator.h"
 #include "framework/comm/nccl_group.h"
+#include "framework/comm/staging.h"
 
 namespace polyhead {
 
@@ -26,12 +26,9 @@ class CheckedCommunicator : public Communicator {
   std::unique_ptr<Communicator> split(int color) const final;
 
  protected:
-  CheckedCommunicator(int rank, int size) : rank_(rank), size_(size) {}
-  // A group split from another one goes on with its counters.
-  CheckedCommunicator(int rank, int size, std::shared_ptr<CommunicationCounters> counters)
-      : rank_(rank), size_(size) {
-    counters_ = std::move(counters);
-  }
+  // A group split from another one goes on with its counters and its host memory: what goes through
+  // that has ended when a collective returns, and a rank is in one at a time.
+  CheckedCommunicator(int rank, int size, const CheckedCommunicator* split_from);
 
  private:
   // Counts are elements; `part` may be this rank's rows of `whole`.
@@ -45,6 +42,8 @@ class CheckedCommunicator : public Communicator {
   virtual std::vector<std::string> gather_strings(const std::string& mine) const = 0;
   virtual std::unique_ptr<Communicator> make_split(int color) const = 0;
 
+  // Where this rank's part begins in the ranks' parts one behind the other.
+  void* own_part(void* whole, const Tensor& part) const;
   void count(Collective collective, std::int64_t bytes) const { counters_->add(collective, bytes); }
   // The links that move tensors of a device, or null where they go through host memory.
   const NcclGroup* links_to(Device device) const {
@@ -53,6 +52,7 @@ class CheckedCommunicator : public Communicator {
 
   int rank_;
   int size_;
+  std::shared_ptr<Staging> staging_;          // for device tensors without links
   mutable std::unique_ptr<NcclGroup> links_;  // between the ranks' devices, once connected
 };
 

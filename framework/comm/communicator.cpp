@@ -8,9 +8,8 @@ namespace {
 
 class SoloCommunicator final : public CheckedCommunicator {
  public:
-  SoloCommunicator() : CheckedCommunicator(0, 1) {}
-  explicit SoloCommunicator(std::shared_ptr<CommunicationCounters> counters)
-      : CheckedCommunicator(0, 1, std::move(counters)) {}
+  explicit SoloCommunicator(const SoloCommunicator* split_from)
+      : CheckedCommunicator(0, 1, split_from) {}
 
  private:
   void reduce_all(void*, DType, std::int64_t, Reduction) const override {}
@@ -20,7 +19,7 @@ class SoloCommunicator final : public CheckedCommunicator {
   void wait_for_all() const override {}
   std::vector<std::string> gather_strings(const std::string& mine) const override { return {mine}; }
   std::unique_ptr<Communicator> make_split(int) const override {
-    return std::make_unique<SoloCommunicator>(counters_);
+    return std::make_unique<SoloCommunicator>(this);
   }
 };
 
@@ -41,7 +40,7 @@ std::string encode(const std::exception_ptr& failure) {
 }  // namespace
 
 std::unique_ptr<Communicator> make_solo_communicator() {
-  return std::make_unique<SoloCommunicator>();
+  return std::make_unique<SoloCommunicator>(nullptr);
 }
 
 void throw_if_any_failed(const Communicator& communicator, const std::exception_ptr& failure) {

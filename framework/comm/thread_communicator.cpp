@@ -144,10 +144,8 @@ class Group {
 class ThreadCommunicator final : public CheckedCommunicator {
  public:
   ThreadCommunicator(Run& run, std::shared_ptr<Group> group, int rank,
-                     std::shared_ptr<CommunicationCounters> counters)
-      : CheckedCommunicator(rank, group->size(), std::move(counters)),
-        run_(run),
-        group_(std::move(group)) {}
+                     const ThreadCommunicator* split_from)
+      : CheckedCommunicator(rank, group->size(), split_from), run_(run), group_(std::move(group)) {}
 
  private:
   // Each rank reduces its share of the elements and writes it to all ranks; nobody else touches
@@ -217,7 +215,7 @@ class ThreadCommunicator final : public CheckedCommunicator {
     group_->enter(rank(), {.collective = Collective::kSplit, .color = color});
     const auto [group, new_rank] = group_->subgroup(rank());
     group_->leave();
-    return std::make_unique<ThreadCommunicator>(run_, group, new_rank, counters_);
+    return std::make_unique<ThreadCommunicator>(run_, group, new_rank, this);
   }
 
   std::vector<const void*> contributions(std::size_t offset) const {
@@ -247,7 +245,7 @@ void run_on_threads(int ranks, const std::function<void(const Communicator&)>& w
     threads.emplace_back([&, rank] {
       bool failed = false;
       try {
-        work(ThreadCommunicator(run, world, rank, std::make_shared<CommunicationCounters>()));
+        work(ThreadCommunicator(run, world, rank, nullptr));
       } catch (const Released&) {
         failed = true;
       } catch (...) {

@@ -8,22 +8,45 @@ namespace polyhead {
 
 using cuda::Context;
 
+namespace {
+
+// Null if `allocated` says that there is no room.
+void* data_unless_short(void* data, cudaError_t allocated, const char* call) {
+  if (allocated == cudaErrorMemoryAllocation) {
+    cudaGetLastError();  // not sticky: clear it
+    return nullptr;
+  }
+  cuda::check(allocated, call);
+  return data;
+}
+
+}  // namespace
+
 template <>
 void* DeviceMemory<Device::kCuda>::allocate(std::size_t bytes) {
   Context::instance();  // the device is chosen and reserves its own memory before ours
   void* data = nullptr;
   const cudaError_t status = cudaMalloc(&data, bytes);
-  if (status == cudaErrorMemoryAllocation) {
-    cudaGetLastError();  // not sticky: clear it
-    return nullptr;
-  }
-  cuda::check(status, "cudaMalloc");
-  return data;
+  return data_unless_short(data, status, "cudaMalloc");
 }
 
 template <>
 void DeviceMemory<Device::kCuda>::free(void* data) {
   POLYHEAD_CUDA(cudaFree(data));
+}
+
+template <>
+void* DeviceMemory<Device::kCuda>::allocate_page_locked(std::size_t bytes) {
+  Context::instance();
+  void* data = nullptr;
+  const cudaError_t status = cudaMallocHost(&data, bytes);
+  return data_unless_short(data, status, "cudaMallocHost");
+}
+
+template <>
+void DeviceMemory<Device::kCuda>::free_page_locked(void* data) noexcept {
+  // Not checked: this also runs while an error of the device ends the program.
+  static_cast<void>(cudaFreeHost(data));
 }
 
 template <>

@@ -1,5 +1,5 @@
-// Collectives of device tensors beside computation. Under mpirun; where ranks share a device they
-// go through host memory, where each has its own through NCCL.
+// Collectives of device tensors beside computation, under mpirun: by the shortest way, which is
+// from device to device where each rank has its own (NCCL), and through host memory.
 #include <gtest/gtest.h>
 
 #include <memory>
@@ -36,11 +36,13 @@ Tensor sum_of_ranks(std::int64_t rows, std::int64_t columns, int ranks) {
   return sum;
 }
 
-class CommunicatorOnCuda : public ::testing::Test {
+enum class Way { kShortest, kHostMemory };
+
+class CommunicatorOnCuda : public ::testing::TestWithParam<Way> {
  protected:
   void SetUp() override {
     if (testing::world().size() == 1) GTEST_SKIP() << "started without mpirun";
-    testing::world().connect_devices();
+    if (GetParam() == Way::kShortest) world_.connect_devices();
   }
   // Keeps the compute stream busy for some milliseconds.
   void compute() {
@@ -48,14 +50,15 @@ class CommunicatorOnCuda : public ::testing::Test {
     ops::matmul(matrix_, kNo, matrix_, kNo, ops::Accumulate::kNo, product_);
   }
 
-  const Communicator& world_ = testing::world();
+  const std::unique_ptr<Communicator> all_ = testing::world().split(0);
+  const Communicator& world_ = *all_;
   const int rank_ = world_.rank(), ranks_ = world_.size();
   const Tensor matrix_ = Tensor::zeros({4096, 4096}, DType::kF32, Device::kCuda);
   Tensor product_ = Tensor::empty_like(matrix_);
 };
 
 // A collective must see what was computed before it, and what is computed behind it its result.
-TEST_F(CommunicatorOnCuda, IsOrderedAgainstTheComputation) {
+TEST_P(CommunicatorOnCuda, IsOrderedAgainstTheComputation) {
   for (int round = 0; round < 5; ++round) {
     Tensor x = Tensor::zeros({kRows, kColumns}, DType::kF32, Device::kCuda);
     const Tensor own = numbers(kRows, kColumns, rank_).to(Device::kCuda);
@@ -72,7 +75,7 @@ TEST_F(CommunicatorOnCuda, IsOrderedAgainstTheComputation) {
   }
 }
 
-TEST_F(CommunicatorOnCuda, StartedCollectivesGiveTheBitsOfBlockingOnes) {
+TEST_P(CommunicatorOnCuda, StartedCollectivesGiveTheBitsOfBlockingOnes) {
   const Tensor own = numbers(kRows, kColumns, rank_).to(Device::kCuda);
   const Tensor own_whole = numbers(kRows * ranks_, kColumns, rank_).to(Device::kCuda);
   Tensor sum = own.clone(), part = Tensor::empty_like(own), whole = Tensor::empty_like(own_whole);
@@ -102,7 +105,7 @@ TEST_F(CommunicatorOnCuda, StartedCollectivesGiveTheBitsOfBlockingOnes) {
   EXPECT_TRUE(same(sum_of_last, rank_ == ranks_ - 1 ? sum : own));
 }
 
-TEST_F(CommunicatorOnCuda, ADroppedCollectiveHasEndedForTheComputation) {
+TEST_P(CommunicatorOnCuda, ADroppedCollectiveHasEndedForTheComputation) {
   const Tensor want = sum_of_ranks(kRows, kColumns, ranks_);
   Tensor x = numbers(kRows, kColumns, rank_).to(Device::kCuda);
   { const PendingCollective summing = world_.start_all_reduce(x); }
@@ -111,7 +114,7 @@ TEST_F(CommunicatorOnCuda, ADroppedCollectiveHasEndedForTheComputation) {
 }
 
 // Otherwise the zeros would be written into what is sent.
-TEST_F(CommunicatorOnCuda, APendingCollectiveKeepsItsMemory) {
+TEST_P(CommunicatorOnCuda, APendingCollectiveKeepsItsMemory) {
   Tensor whole = Tensor::empty({kRows * ranks_, kColumns}, DType::kF32, Device::kCuda);
   Tensor own = numbers(kRows, kColumns, rank_).to(Device::kCuda);
   PendingCollective gathering = world_.start_all_gather(own, whole);
@@ -125,7 +128,29 @@ TEST_F(CommunicatorOnCuda, APendingCollectiveKeepsItsMemory) {
   }
 }
 
-TEST_F(CommunicatorOnCuda, ASecondCollectiveTakesTheFirstOnesResult) {
+// Large after small and small after large, through whatever memory is kept between them.
+TEST_P(CommunicatorOnCuda, TakesSizesInAnyOrder) {
+  for (const std::int64_t rows : {3, 1021, 1, 257}) {
+    const Tensor sum = sum_of_ranks(rows * ranks_, kColumns, ranks_);
+    const auto own_rows = [&](const Tensor& x) {
+      return x.row_slice(rank_ * rows, (rank_ + 1) * rows);
+    };
+    // In place: this rank's rows become the sum's, and then all rows do.
+    Tensor whole = numbers(rows * ranks_, kColumns, rank_).to(Device::kCuda);
+    Tensor own = own_rows(whole);
+    world_.reduce_scatter(whole, own);
+    EXPECT_TRUE(testing::bitwise_equal(own.to(Device::kCpu), own_rows(sum)));
+    world_.all_gather(own, whole);
+    EXPECT_TRUE(testing::bitwise_equal(whole.to(Device::kCpu), sum));
+
+    const int root = static_cast<int>(rows) % ranks_;
+    Tensor sent = numbers(rows, kColumns, rank_).to(Device::kCuda);
+    world_.broadcast(sent, root);
+    EXPECT_TRUE(testing::bitwise_equal(sent.to(Device::kCpu), numbers(rows, kColumns, root)));
+  }
+}
+
+TEST_P(CommunicatorOnCuda, ASecondCollectiveTakesTheFirstOnesResult) {
   const Tensor own = numbers(61, 67, rank_);
   Tensor x = own.to(Device::kCuda);
   const std::unique_ptr<Communicator> other = world_.split(0);
@@ -136,6 +161,11 @@ TEST_F(CommunicatorOnCuda, ASecondCollectiveTakesTheFirstOnesResult) {
   EXPECT_TRUE(
       testing::bitwise_equal(x.to(Device::kCpu), multiple(sum_of_ranks(61, 67, ranks_), ranks_)));
 }
+
+INSTANTIATE_TEST_SUITE_P(Ways, CommunicatorOnCuda,
+                         ::testing::Values(Way::kShortest, Way::kHostMemory), [](const auto& test) {
+                           return test.param == Way::kShortest ? "shortest" : "host_memory";
+                         });
 
 }  // namespace
 }  // namespace polyhead

@@ -44,9 +44,8 @@ class Inbox {
 }  // namespace
 
 MpiCommunicator::MpiCommunicator(MPI_Comm comm, int rank, std::vector<int> world_ranks,
-                                 Watchdog& watchdog,
-                                 std::shared_ptr<CommunicationCounters> counters)
-    : CheckedCommunicator(rank, static_cast<int>(world_ranks.size()), std::move(counters)),
+                                 Watchdog& watchdog, const MpiCommunicator* split_from)
+    : CheckedCommunicator(rank, static_cast<int>(world_ranks.size()), split_from),
       group_{comm, std::move(world_ranks)},
       watchdog_(watchdog) {}
 
@@ -187,8 +186,7 @@ std::unique_ptr<Communicator> MpiCommunicator::make_split(int color) const {
   require_success(
       MPI_Comm_split(group_.comm, static_cast<int>(first - colors.begin()), rank(), &comm),
       "MPI_Comm_split");
-  return std::make_unique<MpiCommunicator>(comm, new_rank, std::move(world_ranks), watchdog_,
-                                           counters_);
+  return std::make_unique<MpiCommunicator>(comm, new_rank, std::move(world_ranks), watchdog_, this);
 }
 
 }  // namespace polyhead::mpi

@@ -15,7 +15,7 @@ class MpiCommunicator final : public CheckedCommunicator {
  public:
   // Takes over `comm`.
   MpiCommunicator(MPI_Comm comm, int rank, std::vector<int> world_ranks, Watchdog& watchdog,
-                  std::shared_ptr<CommunicationCounters> counters);
+                  const MpiCommunicator* split_from);
   ~MpiCommunicator() override;
 
  private:

@@ -38,8 +38,7 @@ std::unique_ptr<Communicator> connect_world(mpi::Watchdog& watchdog) {
   std::vector<int> world_ranks(static_cast<std::size_t>(watchdog.size()));
   std::iota(world_ranks.begin(), world_ranks.end(), 0);
   return std::make_unique<mpi::MpiCommunicator>(comm, watchdog.rank(), std::move(world_ranks),
-                                                watchdog,
-                                                std::make_shared<CommunicationCounters>());
+                                                watchdog, nullptr);
 }
 
 std::string describe_process() {
