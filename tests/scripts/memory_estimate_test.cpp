@@ -232,7 +232,9 @@ TEST(MemoryEstimate, IsWhatStepsTookOnCuda) {
   };
   expect("162m", 13.60);
   expect("1.13b", 62.24);
+  expect("2.82b", 86.57);
   expect("mla", 75.65);
+  expect("qwen2.5_1.5b", 86.83);
 }
 
 TEST(MemoryEstimate, MovesFromActivationsToTheLoss) {
