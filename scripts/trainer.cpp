@@ -61,8 +61,12 @@ std::optional<TrainingData> open_validation(const Communicator& world, const Tra
   return data;
 }
 
-const Communicator& connected(const Communicator& world, Device device) {
+const Communicator& connected(const Communicator& world, Device device, bool records) {
   if (device != Device::kCpu) world.connect_devices();
+  require(
+      !records || world.size() == 1 || world.runs_beside(device),
+      "training.cuda_graph: these ranks talk through host memory (no NCCL, or several of them on "
+      "a device), which cannot be recorded; set it to false");
   return world;
 }
 
@@ -123,7 +127,7 @@ std::string describe_problem(const std::vector<double>& losses, const Parameter*
 Trainer::Trainer(const TrainConfig& config, const Communicator& world)
     : compute_(
           choose_compute(config.training.device, config.training.precision, "training.device")),
-      layout_(connected(world, compute_.device),
+      layout_(connected(world, compute_.device, config.training.cuda_graph),
               static_cast<int>(config.parallel.tensor_model_parallel_size)),
       parallel_(*layout_.tensor, config.parallel.sequence_parallel),
       data_(open_data(world, data_options(config, DatasetPart::kTrain))),
@@ -231,14 +235,7 @@ void Trainer::compute_step(double weight) {
 void Trainer::play_step(double weight) {
   if (!recording_) {
     const CommunicationCount before = communication();
-    try {
-      recording_ = record_work(compute_.device, [&] { compute_step(weight); });
-    } catch (const Error& error) {
-      fail(
-          "training.cuda_graph: the step cannot be recorded: {}; ranks that talk through host "
-          "memory (no NCCL, or several ranks on a device) cannot; set it to false",
-          error.what());
-    }
+    recording_ = record_work(compute_.device, [&] { compute_step(weight); });
     recorded_weight_ = weight;
     recorded_communication_ = communication() - before;
     return recording_->play();

@@ -9,6 +9,7 @@
 #include "tests/support/compare.h"
 #include "tests/support/op_inputs.h"
 #include "tests/support/ranks.h"
+#include "tests/support/temporary_folder.h"
 #include "tests/support/training_run.h"
 
 namespace polyhead {
@@ -154,7 +155,7 @@ TEST(RecordedSteps, AreBitwiseThoseOfTheHost) {
   }
 }
 
-// With the communication beside the computation in the recording.
+// With the communication beside the computation in the recording, or not at all.
 TEST(RecordedSteps, LearnTheSameOnEveryLayout) {
   const int ranks = testing::world().size();
   if (ranks == 1) GTEST_SKIP() << "started without mpirun";
@@ -168,11 +169,20 @@ TEST(RecordedSteps, LearnTheSameOnEveryLayout) {
     run.config.parallel.distributed_optimizer = tensor_ranks < ranks;
     Curve by_host;
     std::int64_t sent = 0;
-    run.run(tensor_ranks, ranks / tensor_ranks, [&](Trainer& trainer, const Communicator&) {
+    bool linked = false;
+    run.run(tensor_ranks, ranks / tensor_ranks, [&](Trainer& trainer, const Communicator& world) {
+      linked = world.runs_beside(Device::kCuda);
       by_host = curve_of(trainer);
       sent = trainer.step().communication.bytes;
     });
     run.config.training.cuda_graph = true;
+    if (!linked) {
+      const std::string refusal = testing::error_of([&] {
+        run.run(tensor_ranks, ranks / tensor_ranks, [](Trainer&, const Communicator&) {});
+      });
+      EXPECT_NE(refusal.find("training.cuda_graph"), std::string::npos) << refusal;
+      continue;
+    }
     run.run(tensor_ranks, ranks / tensor_ranks, [&](Trainer& trainer, const Communicator&) {
       expect_close(curve_of(trainer), by_host, 1e-6);
       EXPECT_EQ(trainer.step().communication.bytes, sent);
