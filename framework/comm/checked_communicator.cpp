@@ -123,6 +123,7 @@ PendingCollective CheckedCommunicator::start_reduce(Tensor& tensor, int root) co
     return watched(Collective::kReduce, bytes_of(tensor), size_,
                    links->reduce(tensor.raw(), tensor.dtype(), tensor.numel(), root), {tensor});
   }
+  // Every rank computes the sum; only the root's tensor may become it.
   const Tensor summed = tensor.device() == Device::kCpu ? tensor.clone() : tensor;
   void* const place = staging_->place_of(summed);
   Staging::load(summed, place);
