@@ -2,12 +2,13 @@
 # Kills a random rank of a training run at a random moment, again and again, and resumes it each
 # time. The weights at the end must be bitwise those of a run that nobody disturbed.
 #
-#   kill_resume.sh POLYHEAD [KILLS [RANKS]]
+#   kill_resume.sh POLYHEAD [KILLS [RANKS [cpu|cuda]]]
 set -euo pipefail
 
 polyhead=$(realpath "$1")
 kills=${2:-50}
 ranks=${3:-2}
+device=${4:-cpu}
 launch=$(realpath "$(dirname "$0")/../../scripts/launch.sh")
 export OMP_NUM_THREADS=1
 RANDOM=${SEED:-20240117}
@@ -34,7 +35,7 @@ model: {num_layers: 2, hidden_size: 64, ffn_hidden_size: 96, num_attention_heads
 parallel: {tensor_model_parallel_size: $ranks}
 data: {train: [text], sequence_length: 64}
 optimizer: {learning_rate: 2.0e-3, warmup_steps: 5}
-training: {train_steps: $steps, global_batch_size: 8, micro_batch_size: 4}
+training: {train_steps: $steps, global_batch_size: 8, micro_batch_size: 4, device: $device, deterministic: true}
 checkpoint: {folder: undisturbed, save_interval: 5, keep_last: 2}
 YAML
 
