@@ -6,6 +6,7 @@
 #include "framework/files/mapped_file.h"
 #include "framework/ops/matmul.h"
 #include "scripts/matmul_record.h"
+#include "scripts/train_config_fields.h"
 #include "tests/support/compare.h"
 #include "tests/support/op_inputs.h"
 #include "tests/support/ranks.h"
@@ -44,6 +45,30 @@ void expect_close(const Curve& got, const Curve& want, double tolerance) {
     EXPECT_NEAR(got.norms[step] / want.norms[step], 1, 10 * tolerance) << "step " << step;
   }
   EXPECT_NEAR(got.validation / want.validation, 1, tolerance);
+}
+
+// The first step is the host's; the second one is recorded if any is.
+TEST(MemoryOnCuda, IsAskedForInTheFirstTwoStepsAlone) {
+  for (const bool recorded : {false, true}) {
+    for (const Recompute recompute : {Recompute::kNone, Recompute::kSelective, Recompute::kFull}) {
+      SCOPED_TRACE(fmt::format("{}, recorded: {}", enum_name(recompute), recorded));
+      TrainingRun run;
+      run.config.training.device = DeviceChoice::kCuda;
+      run.config.training.recompute = recompute;
+      run.config.training.cuda_graph = recorded;
+      run.run(1, 1, [&](Trainer& trainer, const Communicator&) {
+        trainer.initialize();
+        testing::train_for(trainer, 2);
+        const auto asked = [] {
+          return std::pair{memory_statistics(Device::kCuda).system_allocations,
+                           memory_statistics(Device::kCpu).system_allocations};
+        };
+        const auto before = asked();
+        testing::train_for(trainer, 4);
+        EXPECT_EQ(asked(), before);
+      });
+    }
+  }
 }
 
 class TrainingOnCuda : public ::testing::TestWithParam<Variant> {

@@ -8,6 +8,7 @@
 
 #include "layers/huggingface/special_tokens.h"
 #include "scripts/export.h"
+#include "scripts/train_config_fields.h"
 #include "tests/support/compare.h"
 #include "tests/support/poisoned_gradients.h"
 #include "tests/support/training_run.h"
@@ -119,6 +120,25 @@ TEST(NonFinite, WeightsAreNotSaved) {
   EXPECT_THAT(message, HasSubstr("step 1: model.embed_tokens.weight holds a number that is not"));
   EXPECT_TRUE(std::filesystem::exists(run.checkpoint(0)));
   EXPECT_FALSE(std::filesystem::exists(run.checkpoint(1)));
+}
+
+// The second step has its batch beside that of the first, which is kept.
+TEST(Memory, IsAskedForInTheFirstTwoStepsAlone) {
+#ifdef __SANITIZE_ADDRESS__
+  GTEST_SKIP() << "under AddressSanitizer every request goes to the system";
+#endif
+  for (const Recompute recompute : {Recompute::kNone, Recompute::kSelective, Recompute::kFull}) {
+    SCOPED_TRACE(enum_name(recompute));
+    TrainingRun run;
+    run.config.training.recompute = recompute;
+    run.run(1, 1, [&](Trainer& trainer, const Communicator&) {
+      trainer.initialize();
+      testing::train_for(trainer, 2);
+      const std::int64_t asked = memory_statistics(Device::kCpu).system_allocations;
+      testing::train_for(trainer, 4);
+      EXPECT_EQ(memory_statistics(Device::kCpu).system_allocations, asked);
+    });
+  }
 }
 
 TEST(Replicas, OneBitOfDriftIsReported) {
