@@ -1,11 +1,12 @@
 // Times whole training steps on one CUDA device: gradients of all micro-batches, clipping, AdamW.
 //
-//   bench_gpu_step tests/bench/steps/*.yaml [--steps 20] [--json FILE] [--kernels]
+//   bench_gpu_step tests/bench/steps/*.yaml [--steps 20] [--json FILE] [--kernels] [--by-host]
 //
-// Tokens are random, and steps are played from a recording (training.cuda_graph). Wall time from
-// step to step, the host waiting at the end of each; the median of the steps behind five that warm
-// up (algorithms are chosen then). MFU is over the 989 TFLOP/s of dense bf16 on an H100 or H200.
-// --kernels tells the kernels that a step consists of; the steps are slower then.
+// Tokens are random, and steps are played from a recording (training.cuda_graph), or enqueued one
+// by one with --by-host. Wall time from step to step, the host waiting at the end of each; the
+// median of the steps behind five that warm up (algorithms are chosen then). MFU is over the 989
+// TFLOP/s of dense bf16 on an H100 or H200. --kernels tells the kernels that a step consists of;
+// the steps are slower then.
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
@@ -141,10 +142,11 @@ std::string kernel_table(const std::vector<bench::KernelTime>& kernels, int step
 }
 
 // `kernels` may be null.
-std::string time_steps(const std::string& path, int steps, bench::KernelTimes* kernels) {
+std::string time_steps(const std::string& path, int steps, bool by_host,
+                       bench::KernelTimes* kernels) {
   using Clock = std::chrono::steady_clock;
-  const TrainConfig config =
-      load_train_config(path, {"training.device=cuda", "training.cuda_graph=true"}, 1);
+  const TrainConfig config = load_train_config(
+      path, {"training.device=cuda", fmt::format("training.cuda_graph={}", !by_host)}, 1);
   Step step(config);
   std::vector<double> seconds;
   double loss = 0;
@@ -180,11 +182,12 @@ int main(int argc, char** argv) {
   std::vector<std::string> configs;
   int steps = 20;
   std::string json;
-  bool with_kernels = false;
+  bool with_kernels = false, by_host = false;
   app.add_option("configs", configs)->required()->check(CLI::ExistingFile);
   app.add_option("--steps", steps)->check(CLI::PositiveNumber);
   app.add_option("--json", json);
   app.add_flag("--kernels", with_kernels, "Print the kernels of a step, by CUPTI");
+  app.add_flag("--by-host", by_host, "Enqueue every step instead of playing a recording");
   CLI11_PARSE(app, argc, argv);
   try {
     const std::string missing = missing_device(Device::kCuda);
@@ -192,7 +195,7 @@ int main(int argc, char** argv) {
     std::optional<bench::KernelTimes> kernels;
     if (with_kernels) kernels.emplace();
     for (const std::string& config : configs) {
-      const std::string line = time_steps(config, steps, kernels ? &*kernels : nullptr);
+      const std::string line = time_steps(config, steps, by_host, kernels ? &*kernels : nullptr);
       fmt::print("{}\n", line);
       std::fflush(stdout);
       if (!json.empty()) std::ofstream(json, std::ios::app) << line << '\n';
