@@ -1,6 +1,5 @@
 #include "framework/comm/checked_communicator.h"
 
-#include "framework/comm/hang.h"
 #include "framework/error.h"
 
 namespace polyhead {
@@ -24,16 +23,6 @@ void check_part(const Tensor& part, const Tensor& whole, int ranks) {
 void check_root(int root, int ranks) {
   POLYHEAD_CHECK(0 <= root && root < ranks, "rank {} of {} as the root of a collective", root,
                  ranks);
-}
-
-// What the device's later work is put behind, a wait of the host for the device may last for.
-PendingCollective watched(Collective collective, std::int64_t bytes, int group_size,
-                          NcclGroup::Join join, std::array<Tensor, 2> tensors) {
-  const auto join_watched = [=, join = std::move(join)] {
-    enqueued_on_device(collective, bytes, group_size);
-    join();
-  };
-  return {join_watched, std::move(tensors)};
 }
 
 void copy_unless_same(const Tensor& from, Tensor& to) {
@@ -62,9 +51,7 @@ PendingCollective CheckedCommunicator::start_all_reduce(Tensor& tensor, Reductio
   count(Collective::kAllReduce, 2 * bytes_of(tensor) * (size_ - 1) / size_);
   if (size_ == 1) return {};
   if (const NcclGroup* links = links_to(tensor.device())) {
-    return watched(Collective::kAllReduce, bytes_of(tensor), size_,
-                   links->all_reduce(tensor.raw(), tensor.dtype(), tensor.numel(), reduction),
-                   {tensor});
+    return {links->all_reduce(tensor.raw(), tensor.dtype(), tensor.numel(), reduction), {tensor}};
   }
   void* const place = staging_->place_of(tensor);
   Staging::load(tensor, place);
@@ -81,9 +68,7 @@ PendingCollective CheckedCommunicator::start_all_gather(const Tensor& part, Tens
     return {};
   }
   if (const NcclGroup* links = links_to(whole.device())) {
-    return watched(Collective::kAllGather, bytes_of(whole), size_,
-                   links->all_gather(part.raw(), part.dtype(), part.numel(), whole.raw()),
-                   {part, whole});
+    return {links->all_gather(part.raw(), part.dtype(), part.numel(), whole.raw()), {part, whole}};
   }
   void* const place = staging_->place_of(whole);
   void* const own = own_part(place, part);
@@ -102,9 +87,8 @@ PendingCollective CheckedCommunicator::start_reduce_scatter(const Tensor& whole,
     return {};
   }
   if (const NcclGroup* links = links_to(whole.device())) {
-    return watched(Collective::kReduceScatter, bytes_of(whole), size_,
-                   links->reduce_scatter(whole.raw(), whole.dtype(), part.numel(), part.raw()),
-                   {whole, part});
+    return {links->reduce_scatter(whole.raw(), whole.dtype(), part.numel(), part.raw()),
+            {whole, part}};
   }
   void* const place = staging_->place_of(whole);
   Staging::load(whole, place);
@@ -120,8 +104,7 @@ PendingCollective CheckedCommunicator::start_reduce(Tensor& tensor, int root) co
   count(Collective::kReduce, rank_ == root ? 0 : bytes_of(tensor));
   if (size_ == 1) return {};
   if (const NcclGroup* links = links_to(tensor.device())) {
-    return watched(Collective::kReduce, bytes_of(tensor), size_,
-                   links->reduce(tensor.raw(), tensor.dtype(), tensor.numel(), root), {tensor});
+    return {links->reduce(tensor.raw(), tensor.dtype(), tensor.numel(), root), {tensor}};
   }
   // Every rank computes the sum; only the root's tensor may become it.
   const Tensor summed = tensor.device() == Device::kCpu ? tensor.clone() : tensor;
@@ -138,9 +121,9 @@ void CheckedCommunicator::broadcast(Tensor& tensor, int root) const {
   count(Collective::kBroadcast, rank_ == root ? bytes_of(tensor) * (size_ - 1) : 0);
   if (size_ == 1) return;
   if (const NcclGroup* links = links_to(tensor.device())) {
-    return watched(Collective::kBroadcast, bytes_of(tensor), size_,
-                   links->broadcast(tensor.raw(), tensor.dtype(), tensor.numel(), root), {tensor})
-        .wait();
+    const NcclGroup::Join join =
+        links->broadcast(tensor.raw(), tensor.dtype(), tensor.numel(), root);
+    return PendingCollective(join, {tensor}).wait();
   }
   void* const place = staging_->place_of(tensor);
   if (rank_ == root) Staging::load(tensor, place);

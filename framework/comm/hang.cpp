@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <atomic>
 #include <map>
+#include <mutex>
 #include <thread>
 #include <utility>
 
@@ -20,17 +21,13 @@ struct SignOfLife {
 };
 SignOfLife sign_of_life;
 
-struct Devices {
-  DeviceWatch watch;
-  std::thread::id voice;
-  WaitState last;  // enqueued
-  bool pending = false;
+// Of the program's thread, read by the lookout.
+struct OnDevice {
+  std::mutex mutex;
+  DeviceWork work;
+  bool has_ended = true;
 };
-Devices devices;
-
-bool speaks_for_devices() {
-  return devices.watch.begin && devices.voice == std::this_thread::get_id();
-}
+OnDevice on_device;
 
 // "rank 1", "ranks 0 and 2", "ranks 0, 2 and 3"
 std::string name_ranks(const std::vector<int>& ranks) {
@@ -67,39 +64,39 @@ void set_sign_of_life(std::function<void()> send) {
   sign_of_life = {std::move(send), std::this_thread::get_id()};
 }
 
-void set_device_watch(DeviceWatch watch) {
-  devices = {.watch = std::move(watch), .voice = std::this_thread::get_id(), .last = {}};
-}
-
 void enqueued_on_device(Collective collective, std::int64_t bytes, int group_size) {
-  if (!speaks_for_devices()) return;
-  devices.last.collective = collective;
-  devices.last.bytes = bytes;
-  devices.last.group_size = group_size;
-  ++devices.last.sequence;
-  devices.pending = true;
-}
-
-std::int64_t collectives_enqueued() {
-  return devices.last.sequence;
+  const std::lock_guard lock(on_device.mutex);
+  WaitState& last = on_device.work.last;
+  last.waits = true;
+  last.waits_for = kOtherDevices;
+  last.collective = collective;
+  last.bytes = bytes;
+  last.group_size = group_size;
+  ++last.sequence;
+  on_device.work.since = std::chrono::steady_clock::now();
+  on_device.has_ended = false;
 }
 
 void enqueued_on_device_again() {
-  if (speaks_for_devices()) devices.pending = true;
+  const std::lock_guard lock(on_device.mutex);
+  on_device.work.since = std::chrono::steady_clock::now();
+  on_device.has_ended = false;
 }
 
-DeviceWait::DeviceWait() : is_for_others_(speaks_for_devices() && devices.pending) {
-  if (is_for_others_) devices.watch.begin(devices.last);
+std::int64_t collectives_enqueued() {
+  const std::lock_guard lock(on_device.mutex);
+  return on_device.work.last.sequence;
 }
 
-DeviceWait::~DeviceWait() {
-  if (!is_for_others_) return;
-  devices.pending = false;
-  devices.watch.end();
+void device_has_ended() {
+  const std::lock_guard lock(on_device.mutex);
+  on_device.has_ended = true;
 }
 
-void DeviceWait::check() const {
-  if (is_for_others_) devices.watch.check();
+std::optional<DeviceWork> unfinished_device_work() {
+  const std::lock_guard lock(on_device.mutex);
+  if (on_device.has_ended) return std::nullopt;
+  return on_device.work;
 }
 
 std::string describe(const WaitState& state) {

@@ -6,8 +6,10 @@
 // long while others wait, such as one that writes a checkpoint, tells them so: still_working().
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -27,29 +29,6 @@ void still_working();
 // How the World tells the others; null: there are none.
 void set_sign_of_life(std::function<void()> send);
 
-// Devices also exchange messages among themselves; the host meets a hang of theirs where it waits
-// for its device. A wait for a collective was enqueued on this rank's device.
-void enqueued_on_device(Collective collective, std::int64_t bytes, int group_size);
-// How many were, and that recorded work with the last of them was enqueued once more.
-std::int64_t collectives_enqueued();
-void enqueued_on_device_again();
-// Around a wait of the host for its device, with check() again and again where others may be the
-// reason: check() does not return if the job has hung.
-class DeviceWait {
- public:
-  DeviceWait();
-  ~DeviceWait();
-  DeviceWait(const DeviceWait&) = delete;
-  DeviceWait& operator=(const DeviceWait&) = delete;
-
-  // Whether waits for collectives have been enqueued since the last one, in a job that is watched.
-  bool is_for_others() const { return is_for_others_; }
-  void check() const;
-
- private:
-  bool is_for_others_;
-};
-
 // What a rank answers.
 struct WaitState {
   int rank = 0;               // of the world, as all ranks here
@@ -66,12 +45,24 @@ struct WaitState {
 
 inline constexpr int kOtherDevices = -1;
 
-// How the World watches waits for the device; null: nobody watches.
-struct DeviceWatch {
-  std::function<void(const WaitState&)> begin;  // the last collective that the device waits for
-  std::function<void()> check, end;
+// Devices also exchange messages among themselves. A host whose device waits in vain meets that
+// anywhere in the driver: where it reads a result, launches more than a queue holds, loads code, or
+// connects. So the World has a thread that looks out for it, and asks and answers in the host's
+// place from when a collective was enqueued on this rank's device until the host has waited for the
+// end of all that was. The host must wait for that before it turns to other work that lasts.
+void enqueued_on_device(Collective collective, std::int64_t bytes, int group_size);
+// The device may wait for the last of them once more: recorded work was enqueued again, what comes
+// next was put behind it, or its group ends.
+void enqueued_on_device_again();
+std::int64_t collectives_enqueued();
+void device_has_ended();
+
+struct DeviceWork {
+  WaitState last;  // the collective enqueued last
+  std::chrono::steady_clock::time_point since;
 };
-void set_device_watch(DeviceWatch watch);
+// Nothing where the device has ended.
+std::optional<DeviceWork> unfinished_device_work();
 
 // "all_reduce 212 (1048576 bytes, 2 ranks)"
 std::string describe(const WaitState& state);

@@ -1,17 +1,11 @@
 #include "framework/cuda/context.h"
 
-#include <chrono>
-#include <thread>
-
 #include "framework/comm/hang.h"
 #include "framework/cuda/check.h"
 #include "framework/error.h"
 
 namespace polyhead::cuda {
 namespace {
-
-// Between looks at a device that waits for other ranks' devices.
-constexpr auto kLook = std::chrono::microseconds(20);
 
 cudaEvent_t make_event() {
   cudaEvent_t event = nullptr;
@@ -75,18 +69,8 @@ void Context::join_communication(cudaEvent_t mark) {
 }
 
 void Context::synchronize() const {
-  const DeviceWait wait;
-  if (!wait.is_for_others()) {
-    POLYHEAD_CUDA(cudaStreamSynchronize(stream_));
-    return;
-  }
-  while (true) {
-    const cudaError_t status = cudaStreamQuery(stream_);
-    if (status != cudaErrorNotReady) return check(status, "cudaStreamQuery");
-    cudaGetLastError();  // not an error, but it would be taken for one of the next launch
-    wait.check();
-    std::this_thread::sleep_for(kLook);
-  }
+  POLYHEAD_CUDA(cudaStreamSynchronize(stream_));
+  device_has_ended();
 }
 
 }  // namespace polyhead::cuda

@@ -64,30 +64,21 @@ TEST(Hang, NamesTheCollectiveThatADeviceWaitsIn) {
                                  "all_reduce 5 (4096 bytes, 3 ranks)"));
 }
 
-TEST(DeviceWait, IsWatchedOnceForWhatWasEnqueued) {
-  std::vector<WaitState> begun;
-  int checks = 0, ends = 0;
-  set_device_watch({.begin = [&](const WaitState& last) { begun.push_back(last); },
-                    .check = [&] { ++checks; },
-                    .end = [&] { ++ends; }});
-  const auto watched = [] {
-    const DeviceWait wait;
-    wait.check();
-    return wait.is_for_others();
-  };
-  EXPECT_FALSE(watched());
+TEST(DeviceWork, IsUnfinishedUntilTheDeviceHasEnded) {
+  EXPECT_FALSE(unfinished_device_work());
   enqueued_on_device(Collective::kAllReduce, 64, 2);
   enqueued_on_device(Collective::kAllGather, 32, 4);
-  EXPECT_TRUE(watched());
-  EXPECT_FALSE(watched());
-  set_device_watch({});
-  enqueued_on_device(Collective::kAllReduce, 64, 2);
-  EXPECT_FALSE(watched());
+  EXPECT_EQ(collectives_enqueued(), 2);
+  ASSERT_TRUE(unfinished_device_work());
+  EXPECT_EQ(describe(unfinished_device_work()->last), "all_gather 2 (32 bytes, 4 ranks)");
+  EXPECT_EQ(unfinished_device_work()->last.waits_for, kOtherDevices);
+  device_has_ended();
+  EXPECT_FALSE(unfinished_device_work());
 
-  ASSERT_EQ(begun.size(), 1U);
-  EXPECT_EQ(describe(begun.front()), "all_gather 2 (32 bytes, 4 ranks)");
-  EXPECT_EQ(checks, 1);
-  EXPECT_EQ(ends, 1);
+  enqueued_on_device_again();
+  ASSERT_TRUE(unfinished_device_work());
+  EXPECT_EQ(describe(unfinished_device_work()->last), "all_gather 2 (32 bytes, 4 ranks)");
+  device_has_ended();
 }
 
 }  // namespace

@@ -1,6 +1,8 @@
 // A job in which something goes wrong, for the shell tests: comm_probe CASE RANK [TIMEOUT].
 // All ranks add up a number for ever; at the tenth time RANK (or, if it is -1, every rank) does
-// what CASE says. `work` ends well after that; `signals` is a training loop without training.
+// what CASE says. With `stop-device` and `slow-device` the others' hosts then wait in the driver of
+// a device, which waits for RANK's. `work` and `slow-device` end well after that; `signals` is a
+// training loop without training.
 #include <fmt/format.h>
 
 #include <chrono>
@@ -48,12 +50,18 @@ void work_for_six_seconds() {
   }
 }
 
+void wait_for_device(int seconds) {
+  enqueued_on_device(Collective::kAllReduce, 64, 3);
+  std::this_thread::sleep_for(std::chrono::seconds(seconds));
+  device_has_ended();
+}
+
 int misbehave(const std::string& what, int culprit, const Communicator& world) {
   Tensor x = Tensor::zeros({4}, DType::kF32);
   for (int round = 1;; ++round) {
     if (round == 10 && (culprit == world.rank() || culprit == -1)) {
       if (what == "die") std::raise(SIGKILL);
-      if (what == "stop") std::raise(SIGSTOP);
+      if (what == "stop" || what == "stop-device") std::raise(SIGSTOP);
       if (what == "return") return kExitSuccess;
       if (what == "exit") std::_Exit(0);
       if (what == "other") world.barrier();
@@ -62,9 +70,12 @@ int misbehave(const std::string& what, int culprit, const Communicator& world) {
       if (what == "fail") fail("layers: 0 is not positive");
       if (what == "fail-configuration") throw ConfigurationError("layers: 0 is not positive");
     }
+    if (round == 10 && what == "stop-device") wait_for_device(60);
+    if (round >= 10 && what == "slow-device") wait_for_device(3);
     world.all_reduce(x);
     if (round == 1) say(world, "ready");
     if (round == 10 && what == "work") return kExitSuccess;
+    if (round == 12 && what == "slow-device") return kExitSuccess;
   }
 }
 

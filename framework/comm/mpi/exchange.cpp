@@ -29,7 +29,7 @@ constexpr auto kSleep = std::chrono::microseconds(50);
 }  // namespace
 
 Exchange::Exchange(Group& group, Watchdog& watchdog, Collective collective, std::size_t bytes)
-    : group_(group), watchdog_(watchdog), collective_(collective) {
+    : group_(group), watchdog_(watchdog), turn_(watchdog.turn()), collective_(collective) {
   ++group_.sequence;
   watchdog_.begin(collective, group_.sequence, static_cast<std::int64_t>(bytes),
                   static_cast<int>(group_.world_ranks.size()));

@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <mutex>
 #include <vector>
 
 #include "framework/comm/collective.h"
@@ -52,6 +53,7 @@ class Exchange {
 
   Group& group_;
   Watchdog& watchdog_;
+  const std::unique_lock<std::mutex> turn_;
   Collective collective_;
   std::vector<MPI_Request> requests_;
   std::vector<Message> messages_;

@@ -50,6 +50,7 @@ MpiCommunicator::MpiCommunicator(MPI_Comm comm, int rank, std::vector<int> world
       watchdog_(watchdog) {}
 
 MpiCommunicator::~MpiCommunicator() {
+  const auto my_turn = watchdog_.turn();
   MPI_Comm_free(&group_.comm);
 }
 
@@ -183,6 +184,7 @@ std::unique_ptr<Communicator> MpiCommunicator::make_split(int color) const {
   // MPI's colours are not negative; the place of a colour's first rank is one.
   const auto first = std::find(colors.begin(), colors.end(), color);
   MPI_Comm comm = MPI_COMM_NULL;
+  const auto my_turn = watchdog_.turn();
   require_success(
       MPI_Comm_split(group_.comm, static_cast<int>(first - colors.begin()), rank(), &comm),
       "MPI_Comm_split");

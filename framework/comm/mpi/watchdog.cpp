@@ -48,8 +48,35 @@ double Watchdog::seconds_since(Clock::time_point start) const {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
+void Watchdog::look_out() {
+  lookout_ = std::jthread([this](const std::stop_token& stop) {
+    while (!stop.stop_requested()) {
+      std::this_thread::sleep_for(kCheckInterval);
+      look_at_device();
+    }
+  });
+}
+
+void Watchdog::look_at_device() {
+  // Whoever is in a collective watches by itself.
+  const std::unique_lock my_turn(mpi_, std::try_to_lock);
+  if (!my_turn) return;
+  const std::optional<DeviceWork> work = unfinished_device_work();
+  if (!work || work->since != enqueued_) end();
+  if (!work) return;
+  enqueued_ = work->since;
+  state_.waits = true;
+  state_.collective = work->last.collective;
+  state_.sequence = work->last.sequence;
+  state_.bytes = work->last.bytes;
+  state_.group_size = work->last.group_size;
+  began_ = std::max(work->since, heard_working_);
+  check(kOtherDevices);
+}
+
 void Watchdog::begin(Collective collective, std::int64_t sequence, std::int64_t bytes,
                      int group_size) {
+  end();  // of what the lookout saw
   state_.waits = true;
   state_.collective = collective;
   state_.sequence = sequence;
@@ -89,6 +116,7 @@ void Watchdog::check(int waits_for) {
 }
 
 void Watchdog::tell_working() {
+  const auto my_turn = turn();
   const Clock::time_point now = Clock::now();
   if (now - told_working_ < 1s) return;
   told_working_ = now;
@@ -97,6 +125,8 @@ void Watchdog::tell_working() {
 }
 
 void Watchdog::finish() {
+  lookout_ = {};
+  end();
   state_.finished = true;
   began_ = Clock::now();
   control_.send_to_all_others({.kind = ControlKind::kFinished, .state = state_now()});
@@ -110,6 +140,7 @@ void Watchdog::finish() {
 }
 
 std::vector<std::string> Watchdog::exchange_failures(const std::string& mine) {
+  const auto my_turn = turn();
   failures_[static_cast<std::size_t>(rank())] = mine;
   control_.send_to_all_others({.kind = ControlKind::kFailed, .state = state_now(), .text = mine});
   const Clock::time_point start = Clock::now();
@@ -135,7 +166,7 @@ void Watchdog::read_messages() {
         if (inquiring_ && message->inquiry == inquiry_) answers_.push_back(message->state);
         break;
       case ControlKind::kWorking:
-        began_ = Clock::now();
+        heard_working_ = began_ = Clock::now();
         inquiring_ = false;
         break;
       case ControlKind::kFinished:

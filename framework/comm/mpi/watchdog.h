@@ -2,7 +2,9 @@
 #pragma once
 
 #include <chrono>
+#include <mutex>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "framework/comm/hang.h"
@@ -22,6 +24,14 @@ class Watchdog {
   // For the message: where each rank lives.
   void set_processes(std::vector<std::string> processes) { processes_ = std::move(processes); }
 
+  // A thread watches in place of the program's where that may be held up by its device, which
+  // framework/comm/hang.h explains.
+  void look_out();
+
+  // MPI is called by one thread at a time, the one that holds this. No other call here needs it
+  // from its caller but the next three.
+  std::unique_lock<std::mutex> turn() { return std::unique_lock(mpi_); }
+
   // Around every collective, with check() again and again while it waits. `waits_for` is a rank of
   // the world, or kOtherDevices. check() does not return if the job has hung.
   void begin(Collective collective, std::int64_t sequence, std::int64_t bytes, int group_size);
@@ -31,7 +41,7 @@ class Watchdog {
   // Tells the others, once a second at most, that this rank works.
   void tell_working();
 
-  // Waits until all ranks are here.
+  // Waits until all ranks are here. Nobody looks out from then on.
   void finish();
 
   std::vector<std::string> exchange_failures(const std::string& mine);
@@ -40,17 +50,21 @@ class Watchdog {
   using Clock = std::chrono::steady_clock;
 
   double seconds_since(Clock::time_point start) const;
+  void look_at_device();
   void read_messages();
   WaitState state_now() const;
   void inquire();
   void conclude();
 
+  std::mutex mpi_;
   ControlChannel control_;
   std::vector<std::string> processes_;
   WaitState state_;
   Clock::time_point began_;
   Clock::time_point checked_;
   Clock::time_point told_working_;
+  Clock::time_point heard_working_;
+  Clock::time_point enqueued_;         // what the device was last seen to wait for
   std::vector<bool> finished_;         // by rank
   std::vector<std::string> failures_;  // by rank
   Clock::time_point saw_finished_;     // when the rank waited for was first seen to have finished
@@ -59,6 +73,7 @@ class Watchdog {
   Clock::time_point inquired_;
   int inquiry_ = 0;
   std::vector<WaitState> answers_;
+  std::jthread lookout_;  // last: it uses all of the above
 };
 
 }  // namespace polyhead::mpi

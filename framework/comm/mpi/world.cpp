@@ -22,8 +22,9 @@ class MpiSession {
  public:
   MpiSession(int& argc, char**& argv) {
     int provided = 0;
-    MPI_Init_thread(&argc, &argv, MPI_THREAD_FUNNELED, &provided);
-    require(provided >= MPI_THREAD_FUNNELED, "this MPI does not work beside threads");
+    MPI_Init_thread(&argc, &argv, MPI_THREAD_SERIALIZED, &provided);
+    require(provided >= MPI_THREAD_SERIALIZED,
+            "this MPI does not take calls of several threads in turn (MPI_THREAD_SERIALIZED)");
     // Every communicator descends from this one and inherits that.
     MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
   }
@@ -72,19 +73,12 @@ World::World(int& argc, char**& argv) : state_(std::make_unique<State>()) {
   state_->communicator = connect_world(*state_->watchdog);
   mpi::Watchdog* const watchdog = &*state_->watchdog;
   set_sign_of_life([watchdog] { watchdog->tell_working(); });
-  set_device_watch({.begin =
-                        [watchdog](const WaitState& last) {
-                          watchdog->begin(last.collective, last.sequence, last.bytes,
-                                          last.group_size);
-                        },
-                    .check = [watchdog] { watchdog->check(kOtherDevices); },
-                    .end = [watchdog] { watchdog->end(); }});
   state_->watchdog->set_processes(state_->communicator->all_gather_strings(describe_process()));
+  state_->watchdog->look_out();
 }
 
 World::~World() {
   set_sign_of_life(nullptr);
-  set_device_watch({});
   if (state_->watchdog) state_->watchdog->finish();
 }
 

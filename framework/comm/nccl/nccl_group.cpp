@@ -3,11 +3,10 @@
 #include <nccl.h>
 
 #include <array>
-#include <chrono>
 #include <cstdlib>
 #include <cstring>
-#include <future>
 #include <set>
+#include <string_view>
 
 #include "framework/comm/hang.h"
 #include "framework/cuda/check.h"
@@ -18,9 +17,7 @@
 namespace polyhead {
 namespace {
 
-constexpr auto kBetweenLooks = std::chrono::milliseconds(20);
-
-void check(ncclResult_t result, const char* call) {
+void check(ncclResult_t result, std::string_view call) {
   if (result == ncclSuccess) return;
   fail("NCCL: {} in {}; NCCL_DEBUG=INFO tells more", ncclGetErrorString(result), call);
 }
@@ -57,33 +54,24 @@ std::string device_name() {
   return fmt::format("{} {}", host == nullptr ? host_name() : host, bus.data());
 }
 
-template <class Call>
-NcclGroup::Join enqueue(const char* name, Call&& call) {
-  cuda::Context& context = cuda::Context::instance();
-  context.fork_communication();
-  check(call(context.communication_stream()), name);
-  return [&context, mark = context.mark_communication()] { context.join_communication(mark); };
-}
-
 }  // namespace
 
 struct NcclGroup::State {
   ncclComm_t comm = nullptr;
+  int size = 0;
 
-  // NCCL waits for a rank that never comes for ever, and a call that does not block would leave
-  // every later one unfinished too: so another thread waits, and this one watches.
-  void join(const Communicator& group, const ncclUniqueId& id) {
-    enqueued_on_device(Collective::kSplit, sizeof(id.internal), group.size());
-    const DeviceWait wait;
-    int device = 0;
-    POLYHEAD_CUDA(cudaGetDevice(&device));
-    std::future<ncclResult_t> joining = std::async(std::launch::async, [&] {
-      return cudaSetDevice(device) == cudaSuccess
-                 ? ncclCommInitRank(&comm, group.size(), id, group.rank())
-                 : ncclUnhandledCudaError;
-    });
-    while (joining.wait_for(kBetweenLooks) != std::future_status::ready) wait.check();
-    check(joining.get(), "ncclCommInitRank");
+  // The host may already wait for other ranks in the call, and the device from when its later work
+  // is put behind it. `count` is that of the whole tensor.
+  template <class Call>
+  Join enqueue(Collective collective, std::int64_t count, DType dtype, Call&& call) const {
+    cuda::Context& context = cuda::Context::instance();
+    enqueued_on_device(collective, count * static_cast<std::int64_t>(size_of(dtype)), size);
+    context.fork_communication();
+    check(call(context.communication_stream()), name_of(collective));
+    return [&context, mark = context.mark_communication()] {
+      enqueued_on_device_again();
+      context.join_communication(mark);
+    };
   }
 };
 
@@ -101,7 +89,10 @@ NcclGroup::NcclGroup(const Communicator& group) : state_(std::make_unique<State>
   }
   message = group.all_gather_strings(message).front();
   std::memcpy(id.internal, message.data(), sizeof(id.internal));
-  state_->join(group, id);
+  state_->size = group.size();
+  enqueued_on_device(Collective::kSplit, sizeof(id.internal), group.size());
+  check(ncclCommInitRank(&state_->comm, group.size(), id, group.rank()), "ncclCommInitRank");
+  cuda::Context::instance().synchronize();
 }
 
 NcclGroup::~NcclGroup() {
@@ -111,7 +102,7 @@ NcclGroup::~NcclGroup() {
 
 NcclGroup::Join NcclGroup::all_reduce(void* data, DType dtype, std::int64_t count,
                                       Reduction reduction) const {
-  return enqueue("ncclAllReduce", [&](cudaStream_t stream) {
+  return state_->enqueue(Collective::kAllReduce, count, dtype, [&](cudaStream_t stream) {
     return ncclAllReduce(data, data, count_of(count), type_of(dtype),
                          reduction == Reduction::kSum ? ncclSum : ncclMax, state_->comm, stream);
   });
@@ -119,28 +110,31 @@ NcclGroup::Join NcclGroup::all_reduce(void* data, DType dtype, std::int64_t coun
 
 NcclGroup::Join NcclGroup::all_gather(const void* part, DType dtype, std::int64_t part_count,
                                       void* whole) const {
-  return enqueue("ncclAllGather", [&](cudaStream_t stream) {
-    return ncclAllGather(part, whole, count_of(part_count), type_of(dtype), state_->comm, stream);
-  });
+  return state_->enqueue(Collective::kAllGather, part_count * state_->size, dtype,
+                         [&](cudaStream_t stream) {
+                           return ncclAllGather(part, whole, count_of(part_count), type_of(dtype),
+                                                state_->comm, stream);
+                         });
 }
 
 NcclGroup::Join NcclGroup::reduce_scatter(const void* whole, DType dtype, std::int64_t part_count,
                                           void* part) const {
-  return enqueue("ncclReduceScatter", [&](cudaStream_t stream) {
-    return ncclReduceScatter(whole, part, count_of(part_count), type_of(dtype), ncclSum,
-                             state_->comm, stream);
-  });
+  return state_->enqueue(Collective::kReduceScatter, part_count * state_->size, dtype,
+                         [&](cudaStream_t stream) {
+                           return ncclReduceScatter(whole, part, count_of(part_count),
+                                                    type_of(dtype), ncclSum, state_->comm, stream);
+                         });
 }
 
 NcclGroup::Join NcclGroup::reduce(void* data, DType dtype, std::int64_t count, int root) const {
-  return enqueue("ncclReduce", [&](cudaStream_t stream) {
+  return state_->enqueue(Collective::kReduce, count, dtype, [&](cudaStream_t stream) {
     return ncclReduce(data, data, count_of(count), type_of(dtype), ncclSum, root, state_->comm,
                       stream);
   });
 }
 
 NcclGroup::Join NcclGroup::broadcast(void* data, DType dtype, std::int64_t count, int root) const {
-  return enqueue("ncclBroadcast", [&](cudaStream_t stream) {
+  return state_->enqueue(Collective::kBroadcast, count, dtype, [&](cudaStream_t stream) {
     return ncclBroadcast(data, data, count_of(count), type_of(dtype), root, state_->comm, stream);
   });
 }
