@@ -23,6 +23,7 @@ class NcclGroup {
 
   // Collective.
   explicit NcclGroup(const Communicator& group);
+  // Waits until the others have all that this rank sent them; not while an exception is thrown.
   ~NcclGroup();
   NcclGroup(const NcclGroup&) = delete;
   NcclGroup& operator=(const NcclGroup&) = delete;

@@ -96,8 +96,22 @@ NcclGroup::NcclGroup(const Communicator& group) : state_(std::make_unique<State>
 }
 
 NcclGroup::~NcclGroup() {
-  // A group that ends by an exception must not wait for ranks that will never come.
-  if (state_->comm != nullptr) ncclCommAbort(state_->comm);
+  if (state_->comm == nullptr) return;
+  bool in_order = std::uncaught_exceptions() == 0;
+  try {
+    if (in_order) cuda::Context::instance().synchronize();
+  } catch (const Error&) {
+    in_order = false;  // a failed device refuses its next use too, which will say so
+  }
+  // A group that ends by an exception must not wait for ranks that will never come. Any other must
+  // not abort: the others may still await what its kernels have left to NCCL's threads to send.
+  if (!in_order) {
+    ncclCommAbort(state_->comm);
+    return;
+  }
+  enqueued_on_device_again();
+  ncclCommDestroy(state_->comm);
+  device_has_ended();
 }
 
 NcclGroup::Join NcclGroup::all_reduce(void* data, DType dtype, std::int64_t count,
