@@ -4,10 +4,7 @@
 # shellcheck source=tests/scripts/command_test.sh
 source "$(dirname "$0")/command_test.sh"
 
-for ((i = 0; i < 500; i++)); do
-  printf 'the %d. sentence follows the %d. one, as day follows night; ' $((i * 7 % 311)) $((i % 97))
-done > text.txt
-"$polyhead" tokenize text.txt --output text --tokenizer bytes > /dev/null
+make_text 500
 cat > run.yaml << 'YAML'
 model: {num_layers: 2, hidden_size: 32, ffn_hidden_size: 56, num_attention_heads: 4, num_query_groups: 2}
 data: {train: [text], sequence_length: 50}

@@ -4,37 +4,15 @@
 # no GPU is visible.
 #
 #   gpu_hang.sh POLYHEAD
-set -euo pipefail
-
-polyhead=$(realpath "$1")
-launch=$(realpath "$(dirname "$0")/../../scripts/launch.sh")
 if [[ $(nvidia-smi -L 2> /dev/null) != GPU* ]]; then
   echo "skipped: no GPU is visible"
   exit 77
 fi
+# shellcheck source=tests/scripts/command_test.sh
+source "$(dirname "$0")/command_test.sh" "$1" "$(dirname "$0")/../../scripts/launch.sh"
+export NCCL_SOCKET_IFNAME=lo
 readonly timeout=12 # seconds
-
-folder=$(mktemp -d)
-trap 'rm -rf "$folder"' EXIT
-cd "$folder"
-failed() {
-  echo "FAILED: $*" >&2
-  sed 's/^/  | /' stdout stderr >&2
-  exit 1
-}
-
-for ((i = 0; i < 3000; i++)); do
-  printf 'the %d. sentence follows the %d. one; ' $((i * 7 % 311)) $((i % 97))
-done > text.txt
-"$polyhead" tokenize text.txt --output text --tokenizer bytes > /dev/null
-
-# The processes of a job that run our program.
-ranks_of() {
-  local pid
-  for pid in $(pgrep -P "$1" | xargs -r -n1 pgrep -P); do
-    [ "$(readlink "/proc/$pid/exe")" != "$polyhead" ] || echo "$pid"
-  done
-}
+make_text 3000
 
 # hang NAME LINKS LAYERS AFTER [TRAINING KEYS]: stops a rank once the log has AFTER. Links: nccl, also
 # where the ranks share a GPU, or host.
@@ -49,7 +27,6 @@ training: {train_steps: 1000000, global_batch_size: 4, micro_batch_size: 4, devi
 checkpoint: {folder: $name}
 YAML
   (
-    export NCCL_SOCKET_IFNAME=lo OMP_NUM_THREADS=1
     # shellcheck disable=SC2016  # for each rank to expand
     exec "$launch" --oversubscribe -n 2 bash -c '
       export NCCL_HOSTID=one

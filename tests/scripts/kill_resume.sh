@@ -3,14 +3,11 @@
 # time. The weights at the end must be bitwise those of a run that nobody disturbed.
 #
 #   kill_resume.sh POLYHEAD [KILLS [RANKS [cpu|cuda]]]
-set -euo pipefail
-
-polyhead=$(realpath "$1")
+# shellcheck source=tests/scripts/command_test.sh
+source "$(dirname "$0")/command_test.sh" "$1" "$(dirname "$0")/../../scripts/launch.sh"
 kills=${2:-50}
 ranks=${3:-2}
 device=${4:-cpu}
-launch=$(realpath "$(dirname "$0")/../../scripts/launch.sh")
-export OMP_NUM_THREADS=1
 RANDOM=${SEED:-20240117}
 
 fail() {
@@ -18,15 +15,7 @@ fail() {
   exit 1
 }
 
-folder=$(mktemp -d)
-trap 'rm -rf "$folder"' EXIT
-cd "$folder"
-
-# Text of a few thousand words that no tokenizer has to be trained for.
-for ((i = 0; i < 3000; i++)); do
-  printf 'the %d. sentence follows the %d. one, as day follows night; ' $((i * 7 % 311)) $((i % 97))
-done > text.txt
-"$polyhead" tokenize text.txt --output text --tokenizer bytes > /dev/null
+make_text 3000
 
 steps=$((kills * 80 + 20))
 last=step_$(printf %08d "$steps")
@@ -40,13 +29,6 @@ checkpoint: {folder: undisturbed, save_interval: 5, keep_last: 2}
 YAML
 
 train() { exec "$launch" --oversubscribe -n "$ranks" "$polyhead" train run.yaml "$@"; }
-# The processes of a job: grandchildren of the launcher that already run our program.
-ranks_of() {
-  local pid
-  for pid in $(pgrep -P "$1" | xargs -r -n1 pgrep -P); do
-    [ "$(readlink "/proc/$pid/exe")" != "$polyhead" ] || echo "$pid"
-  done
-}
 saved() { cat disturbed/latest 2> /dev/null || echo none; }
 
 begin=$(date +%s%N)

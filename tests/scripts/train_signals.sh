@@ -7,10 +7,7 @@ fi
 # shellcheck source=tests/scripts/command_test.sh
 source "$(dirname "$0")/command_test.sh"
 
-for ((i = 0; i < 500; i++)); do
-  printf 'the %d. sentence follows the %d. one, as day follows night; ' $((i * 7 % 311)) $((i % 97))
-done > text.txt
-"$polyhead" tokenize text.txt --output text --tokenizer bytes > /dev/null
+make_text 500
 
 readonly steps=120
 cat > run.yaml << YAML
