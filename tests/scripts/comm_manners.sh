@@ -38,7 +38,8 @@ expect 8 3 1 \
   'rank 1 (process .* stopped answering; ranks 0 and 2 wait for the devices of other ranks, last in all_reduce 1 ' \
   stop-device 1 8
 expect 12 0 0 '' work 1 4
-expect 15 0 0 '' slow-device -1 4
+expect 12 0 0 '' work-slow-device 1 4
+expect 12 0 0 '' wait-slow-device -1 8
 expect 5 3 1 'rank 1 finished without the others' return 1
 expect 5 1 1 'rank 0 all_reduce 11 (awaits 16 bytes), rank 1 barrier 11 (sends 0 bytes)' other 1
 expect 5 1 1 'rank 0 all_reduce 11 (awaits 16 bytes), rank 1 all_reduce 11 (sends .* bytes)' longer 1

@@ -1,7 +1,7 @@
 // A job in which something goes wrong, for the shell tests: comm_probe CASE RANK [TIMEOUT].
 // All ranks add up a number for ever; at the tenth time RANK (or, if it is -1, every rank) does
-// what CASE says. With `stop-device` and `slow-device` the others' hosts then wait in the driver of
-// a device, which waits for RANK's. `work` and `slow-device` end well after that; `signals` is a
+// what CASE says; with `stop-device` the others' hosts then wait in the driver of a device, which
+// waits for RANK's. `work` and those with a slow device end well after that; `signals` is a
 // training loop without training.
 #include <fmt/format.h>
 
@@ -50,10 +50,15 @@ void work_for_six_seconds() {
   }
 }
 
-void wait_for_device(int seconds) {
+template <class Work>
+void before_device_ends(Work&& work) {
   enqueued_on_device(Collective::kAllReduce, 64, 3);
-  std::this_thread::sleep_for(std::chrono::seconds(seconds));
+  work();
   device_has_ended();
+}
+
+void sleep_for_seconds(int seconds) {
+  std::this_thread::sleep_for(std::chrono::seconds(seconds));
 }
 
 int misbehave(const std::string& what, int culprit, const Communicator& world) {
@@ -67,15 +72,15 @@ int misbehave(const std::string& what, int culprit, const Communicator& world) {
       if (what == "other") world.barrier();
       if (what == "longer") x = Tensor::zeros({7}, DType::kF32);
       if (what == "work") work_for_six_seconds();
+      if (what == "work-slow-device") before_device_ends(work_for_six_seconds);
+      if (what == "wait-slow-device") before_device_ends([] { sleep_for_seconds(3); });
       if (what == "fail") fail("layers: 0 is not positive");
       if (what == "fail-configuration") throw ConfigurationError("layers: 0 is not positive");
     }
-    if (round == 10 && what == "stop-device") wait_for_device(60);
-    if (round >= 10 && what == "slow-device") wait_for_device(3);
+    if (round == 10 && what == "stop-device") before_device_ends([] { sleep_for_seconds(60); });
     world.all_reduce(x);
     if (round == 1) say(world, "ready");
-    if (round == 10 && what == "work") return kExitSuccess;
-    if (round == 12 && what == "slow-device") return kExitSuccess;
+    if (round == 11 && (what == "work" || what.ends_with("-slow-device"))) return kExitSuccess;
   }
 }
 

@@ -70,7 +70,7 @@ void Watchdog::look_at_device() {
   state_.sequence = work->last.sequence;
   state_.bytes = work->last.bytes;
   state_.group_size = work->last.group_size;
-  began_ = std::max(work->since, heard_working_);
+  began_ = std::max({work->since, heard_working_, told_working_});
   check(kOtherDevices);
 }
 
