@@ -98,11 +98,12 @@ if [ -t 1 ]; then
 fi
 
 command=(mpirun -n "$ranks")
+open_mpi=no
 if mpirun --version 2>&1 | grep -q 'Open MPI\|Open-MPI'; then
+  open_mpi=yes
   save_and_stop=USR2
-  # --quiet: the program tells what went wrong; mpirun's paragraphs about it would bury that. Not
-  # bound: threads of a rank would share one core.
-  command+=(--quiet --bind-to none)
+  # Not bound: threads of a rank would share one core.
+  command+=(--bind-to none)
   for variable in "${exported[@]}"; do command+=(-x "$variable"); done
   [ "$oversubscribe" = no ] || command+=(--oversubscribe)
   [ -z "$hostfile" ] || command+=(--hostfile "$hostfile")
@@ -139,9 +140,50 @@ trap stop TERM INT
 trap 'pass_on USR1' USR1
 trap 'pass_on "$save_and_stop"' USR2
 
+# What the ranks and Open MPI's mpirun say. The program tells what went wrong; mpirun's paragraphs about
+# it, between lines of dashes, would bury that. But it alone knows which rank a signal ended: that is
+# written to the file $1.
+without_paragraphs() {
+  local line paragraph=() inside=no
+  while IFS= read -r line || [ -n "$line" ]; do
+    if [[ $line =~ ^-{74}$ ]]; then
+      paragraph+=("$line")
+      if [ "$inside" = no ]; then
+        inside=yes
+        continue
+      fi
+      case ${paragraph[1]:-} in
+        'mpirun noticed that process rank '*)
+          sed -n 's/^mpirun noticed that process \(rank [0-9]*\) .* \(on node [^ ]*\) exited .*/\1 \2/p' \
+            <<< "${paragraph[1]}" > "$1"
+          ;;
+        'Primary job '* | 'mpirun detected '* | 'MPI_ABORT was invoked '*) ;;
+        *) printf '%s\n' "${paragraph[@]}" ;;
+      esac
+      paragraph=()
+      inside=no
+    elif [ "$inside" = yes ]; then
+      paragraph+=("$line")
+    elif ! [[ $line =~ ^mpirun:\ (Forwarding\ signal|killing\ job) ]]; then
+      printf '%s\n' "$line"
+    fi
+  done
+  [ "$inside" = no ] || printf '%s\n' "${paragraph[@]}"
+}
+ended=$(mktemp)
+guard_pid=
+trap 'kill "$guard_pid" 2> /dev/null || true; rm -f "$ended"' EXIT
+if [ "$open_mpi" = yes ]; then
+  exec {words}> >(trap '' TERM INT USR1 USR2 && without_paragraphs "$ended" >&2)
+  listener_pid=$!
+else
+  exec {words}>&2
+fi
+
 # In a session of its own: a Ctrl-C at the terminal then reaches this script alone.
-setsid "${command[@]}" <&0 &
+setsid "${command[@]}" <&0 2>&"$words" {words}>&- &
 mpirun_pid=$!
+exec {words}>&-
 
 # Open MPI 4 locks up when a rank dies in the moment it connects: mpirun then never collects the dead.
 # Ends a job in which a dead rank lies about for three seconds.
@@ -160,14 +202,19 @@ end_locked_up_job() {
 }
 end_locked_up_job &
 guard_pid=$!
-trap 'kill "$guard_pid" 2> /dev/null || true' EXIT
 
 # Not `wait` at once: bash 5.2 may lose the status of a child that ends while a signal interrupts it.
 while kill -0 "$mpirun_pid" 2> /dev/null; do sleep 0.1; done
 status=0
 wait "$mpirun_pid" || status=$?
+# What it said last is still on its way. A rank that outlives it must not keep this script.
+for _ in {1..20}; do
+  kill -0 "${listener_pid:-}" 2> /dev/null || break
+  sleep 0.05
+done
 signal=$((status - 128))
 if [ "$signal" -gt 0 ] && [ "$stopped" = no ] && name=$(kill -l "$signal" 2> /dev/null); then
-  echo "launch.sh: a rank was ended by signal $signal ($name)" >&2
+  rank=$(cat "$ended")
+  echo "launch.sh: ${rank:-a rank} was ended by signal $signal ($name)" >&2
 fi
 exit "$status"

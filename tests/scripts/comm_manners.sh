@@ -31,7 +31,7 @@ expect() {
   ! processes_left "$*" || failed "$*: processes are left"
 }
 
-expect 5 137 1 'a rank was ended by signal 9' die 1
+expect 5 137 1 'launch.sh: rank 1 on node .* was ended by signal 9 (KILL)' die 1
 expect 8 3 1 'rank 1 (process .* stopped answering; ranks 0 and 2 wait for rank 1 in all_reduce' \
   stop 1 8
 expect 8 3 1 \
