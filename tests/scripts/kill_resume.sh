@@ -10,11 +10,6 @@ ranks=${3:-2}
 device=${4:-cpu}
 RANDOM=${SEED:-20240117}
 
-fail() {
-  echo "FAILED: $*" >&2
-  exit 1
-}
-
 make_text 3000
 
 steps=$((kills * 80 + 20))
@@ -32,7 +27,7 @@ train() { exec "$launch" --oversubscribe -n "$ranks" "$polyhead" train run.yaml 
 saved() { cat disturbed/latest 2> /dev/null || echo none; }
 
 begin=$(date +%s%N)
-(train) > undisturbed.log
+(train) > stdout 2> stderr
 forty_steps=$((($(date +%s%N) - begin) * 40 / steps / 1000000)) # milliseconds
 
 killed=0
@@ -42,7 +37,7 @@ finished=no
 while [ "$finished" = no ]; do
   resume=()
   if compgen -G 'disturbed/step_*[0-9]' > /dev/null; then resume=(--resume); fi
-  (train --set checkpoint.folder=disturbed "${resume[@]}") > disturbed.log 2>&1 &
+  (train --set checkpoint.folder=disturbed "${resume[@]}") > stdout 2> stderr &
   launcher=$!
   if [ "$killed" -lt "$kills" ]; then
     before=$(saved)
@@ -50,7 +45,7 @@ while [ "$finished" = no ]; do
     window=600
     if ((RANDOM % 5 > 0)); then
       window=$forty_steps
-      until grep -q 'step [0-9]*/' disturbed.log || ! kill -0 "$launcher" 2> /dev/null; do
+      until grep -q 'step [0-9]*/' stdout || ! kill -0 "$launcher" 2> /dev/null; do
         sleep 0.01
       done
     fi
@@ -69,17 +64,17 @@ while [ "$finished" = no ]; do
     longest=$((outlived > longest ? outlived : longest))
     [ "$(saved)" = "$before" ] || progressed=$((progressed + 1))
   else
-    wait "$launcher" || { cat disturbed.log >&2; exit 1; }
+    wait "$launcher" || failed "a run that nobody disturbed"
   fi
   if [ "$(saved)" = "$last" ]; then finished=yes; fi
 done
 
 echo "$killed kills, $progressed of them after a save, jobs outlived them by $longest ms at most"
 for file in {model,optimizer/exp_avg,optimizer/exp_avg_sq}.safetensors; do
-  [ -s "undisturbed/$last/$file" ] || fail "undisturbed/$last/$file is missing or empty"
+  [ -s "undisturbed/$last/$file" ] || failed "undisturbed/$last/$file is missing or empty"
   cmp "undisturbed/$last/$file" "disturbed/$last/$file"
 done
-[ "$killed" -ge "$kills" ] || fail "the run ended after $killed of $kills kills"
-[ $((progressed * 2)) -ge "$kills" ] || fail "most kills came before anything new was saved"
-[ "$longest" -le 5000 ] || fail "a job outlived a killed rank by more than 5 seconds"
+[ "$killed" -ge "$kills" ] || failed "the run ended after $killed of $kills kills"
+[ $((progressed * 2)) -ge "$kills" ] || failed "most kills came before anything new was saved"
+[ "$longest" -le 5000 ] || failed "a job outlived a killed rank by more than 5 seconds"
 echo "final weights and moments are bitwise the same"
