@@ -3,8 +3,8 @@
 // Every message of every group is enqueued on the device's one communication stream, behind all
 // that has been computed so far: NCCL asks that the ranks call a group's collectives in one order,
 // and kernels of two groups that wait for each other's place on the devices could wait for ever.
-// The host does not wait. The sums are NCCL's, in an order that depends on its version and the
-// links. Not built without NCCL: usable() is then false.
+// The host does not wait for them. The sums are NCCL's, in an order that depends on its version and
+// the links. Not built without NCCL: usable() is then false.
 #pragma once
 
 #include <cstdint>

@@ -166,12 +166,11 @@ TEST_P(CommunicatorOnCuda, ASecondCollectiveTakesTheFirstOnesResult) {
 
 // A rank that leaves must not take along what others still wait for.
 TEST_P(CommunicatorOnCuda, WhatWasSentArrivesAfterItsSenderLeft) {
-  std::unique_ptr<Communicator> group = world_.split(0);
+  const std::unique_ptr<Communicator> group = world_.split(0);
   Tensor x = numbers(61, 67, rank_).to(Device::kCuda);
   if (rank_ != 0) std::this_thread::sleep_for(std::chrono::milliseconds(300));
   group->broadcast(x, 0);
   EXPECT_TRUE(testing::bitwise_equal(x.to(Device::kCpu), numbers(61, 67, 0)));
-  group.reset();
 }
 
 INSTANTIATE_TEST_SUITE_P(Ways, CommunicatorOnCuda,

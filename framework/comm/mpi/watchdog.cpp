@@ -65,11 +65,8 @@ void Watchdog::look_at_device() {
   if (!work || work->since != enqueued_) end();
   if (!work) return;
   enqueued_ = work->since;
-  state_.waits = true;
-  state_.collective = work->last.collective;
-  state_.sequence = work->last.sequence;
-  state_.bytes = work->last.bytes;
-  state_.group_size = work->last.group_size;
+  state_ = work->last;
+  state_.rank = rank();
   began_ = std::max({work->since, heard_working_, told_working_});
   check(kOtherDevices);
 }

@@ -28,8 +28,8 @@ class Watchdog {
   // framework/comm/hang.h explains.
   void look_out();
 
-  // MPI is called by one thread at a time, the one that holds this. No other call here needs it
-  // from its caller but the next three.
+  // MPI is called by one thread at a time, the one that holds this. begin(), check() and end() ask
+  // it of their caller.
   std::unique_lock<std::mutex> turn() { return std::unique_lock(mpi_); }
 
   // Around every collective, with check() again and again while it waits. `waits_for` is a rank of

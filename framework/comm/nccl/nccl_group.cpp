@@ -92,7 +92,7 @@ NcclGroup::NcclGroup(const Communicator& group) : state_(std::make_unique<State>
   state_->size = group.size();
   enqueued_on_device(Collective::kSplit, sizeof(id.internal), group.size());
   check(ncclCommInitRank(&state_->comm, group.size(), id, group.rank()), "ncclCommInitRank");
-  cuda::Context::instance().synchronize();
+  cuda::Context::instance().synchronize();  // no longer looked out for
 }
 
 NcclGroup::~NcclGroup() {
@@ -104,13 +104,14 @@ NcclGroup::~NcclGroup() {
     in_order = false;  // a failed device refuses its next use too, which will say so
   }
   // A group that ends by an exception must not wait for ranks that will never come. Any other must
-  // not abort: the others may still await what its kernels have left to NCCL's threads to send.
+  // not abort: the others may still await what its kernels have left to NCCL's threads to send. A
+  // failure of either is theirs to tell: who still awaits something reports it.
   if (!in_order) {
-    ncclCommAbort(state_->comm);
+    static_cast<void>(ncclCommAbort(state_->comm));
     return;
   }
   enqueued_on_device_again();
-  ncclCommDestroy(state_->comm);
+  static_cast<void>(ncclCommDestroy(state_->comm));
   device_has_ended();
 }
 
