@@ -141,8 +141,8 @@ trap 'pass_on USR1' USR1
 trap 'pass_on "$save_and_stop"' USR2
 
 # What the ranks and Open MPI's mpirun say. The program tells what went wrong; mpirun's paragraphs about
-# it, between lines of dashes, would bury that. But it alone knows which rank a signal ended: that is
-# written to the file $1.
+# it, between lines of dashes, and its trouble with these (show_help.c) would bury that. But it alone
+# knows which rank a signal ended: that is written to the file $1.
 without_paragraphs() {
   local line paragraph=() inside=no
   while IFS= read -r line || [ -n "$line" ]; do
@@ -162,9 +162,9 @@ without_paragraphs() {
       esac
       paragraph=()
       inside=no
-    elif [ "$inside" = yes ]; then
+    elif [ "$inside" = yes ] && [[ $line != polyhead:* ]]; then
       paragraph+=("$line")
-    elif ! [[ $line =~ ^mpirun:\ (Forwarding\ signal|killing\ job) ]]; then
+    elif ! [[ $line =~ ^mpirun:\ (Forwarding\ signal|killing\ job)|ORTE_ERROR_LOG.*/show_help\.c ]]; then
       printf '%s\n' "$line"
     fi
   done
