@@ -46,7 +46,6 @@ while [ $# -gt 0 ]; do
   esac
 done
 [ $# -gt 0 ] || die "no program given (launch.sh --help)"
-# mpirun --quiet below would not say so.
 command -v "$1" > /dev/null || die "$1 is not a program; correct the path, or build it first"
 [[ $ranks =~ ^[1-9][0-9]*$ ]] || die "-n $ranks is not a positive number"
 [[ -z $threads || $threads =~ ^[1-9][0-9]*$ ]] || die "--threads $threads is not a positive number"
