@@ -1,9 +1,9 @@
 """Records of the GPU benchmark: shares of its cases, lines, and tables of several parts' files."""
 
 import json
-import pathlib
 import re
 import statistics
+import sys
 
 # About how long a case takes on an H100, both sides and all rounds, in seconds: for even parts.
 SECONDS = [
@@ -84,9 +84,18 @@ def read_records(paths):
     """By device and case; where a case is there twice, the last counts."""
     by_device = {}
     for path in paths:
-        for line in pathlib.Path(path).read_text().splitlines():
-            record = json.loads(line)
-            by_device.setdefault(record["device"], {})[record["kind"], record["case"]] = record
+        try:
+            lines = path.read_text(errors="replace").splitlines()
+        except OSError as error:
+            sys.exit(f"bench_gpu.sh: {path}: {error.strerror}")
+        for number, line in enumerate(lines, 1):
+            try:
+                record = json.loads(line)
+                by_case = by_device.setdefault(record["device"], {})
+                by_case[record["kind"], record["case"]] = record
+            except (ValueError, KeyError, TypeError):
+                sys.exit(f"bench_gpu.sh: {path}, line {number}, is no case of this benchmark; --merge "
+                         "takes the files that --json names")
     return by_device
 
 
