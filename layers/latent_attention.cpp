@@ -118,23 +118,16 @@ Tensor LatentAttention::backward_latents(const Tensor& dlatents, const Tensor& x
   return dx;
 }
 
-void LatentAttention::expand_keys_and_values(Saved& saved) const {
+void LatentAttention::expand_keys_and_values(const SequenceBatch& sequences, Saved& saved) const {
   saved.kv = kv_up_.forward(key_value_latent(saved.latents));
   saved.k = Tensor::empty_like(saved.kv, {saved.kv.rows(), heads_ * (nope_dim_ + rotary_dim_)});
   ops::HeadView k = ops::heads_of(saved.k, heads_);
-  ops::latent_keys_forward(key_heads(saved.kv), shared_key(saved.latents), k);
-}
-
-void LatentAttention::rotate_shared_key(const SequenceBatch& sequences, ops::Rotation rotation,
-                                        Tensor& latents) const {
-  if (!sequences.rope.cos) return;
-  ops::HeadView key = ops::heads_of(shared_key(latents), 1);
-  ops::rope(sequences.rope, sequences.length, rotation, key);
+  ops::latent_keys_forward(key_heads(saved.kv), shared_key(saved.latents), sequences.rope,
+                           sequences.length, k);
 }
 
 void LatentAttention::rotate_queries(const SequenceBatch& sequences, ops::Rotation rotation,
                                      Tensor& q) const {
-  if (!sequences.rope.cos) return;
   ops::HeadView rotated =
       ops::head_dims(ops::heads_of(q, heads_), nope_dim_, nope_dim_ + rotary_dim_);
   ops::rope(sequences.rope, sequences.length, rotation, rotated);
@@ -145,10 +138,9 @@ void LatentAttention::forward(const Tensor& x, const SequenceBatch& sequences,
   auto& saved = dynamic_cast<Saved&>(base);
   saved.down = down_.forward(x);
   saved.latents = normalize_latents(saved);
-  rotate_shared_key(sequences, ops::Rotation::kForward, saved.latents);
   saved.q = q_up_ ? q_up_->forward(query_latent(saved.latents)) : q_->forward(x);
   rotate_queries(sequences, ops::Rotation::kForward, saved.q);
-  expand_keys_and_values(saved);
+  expand_keys_and_values(sequences, saved);
 
   ops::AttentionSpec spec = spec_;
   spec.document_start = sequences.document_start;
@@ -163,7 +155,7 @@ void LatentAttention::forward(const Tensor& x, const SequenceBatch& sequences,
 Tensor LatentAttention::backward(const Tensor& dy, const Tensor& x, const SequenceBatch& sequences,
                                  Attention::Saved& base) {
   auto& saved = dynamic_cast<Saved&>(base);
-  if (!saved.k) expand_keys_and_values(saved);
+  if (!saved.k) expand_keys_and_values(sequences, saved);
   const Tensor dout = out_.backward(dy, saved.out);
   Tensor dq = Tensor::empty_like(saved.q), dk = Tensor::empty_like(saved.k);
   Tensor dkv = Tensor::empty_like(saved.kv);
@@ -178,8 +170,7 @@ Tensor LatentAttention::backward(const Tensor& dy, const Tensor& x, const Sequen
 
   Tensor dlatents = Tensor::empty_like(saved.latents);
   Tensor dshared_key = shared_key(dlatents), dkey_value = key_value_latent(dlatents);
-  ops::latent_keys_backward(dk_heads, dnope_heads, dshared_key);
-  rotate_shared_key(sequences, ops::Rotation::kBackward, dlatents);
+  ops::latent_keys_backward(dk_heads, sequences.rope, sequences.length, dnope_heads, dshared_key);
   kv_up_.backward(dkv, key_value_latent(saved.latents), dkey_value);
   rotate_queries(sequences, ops::Rotation::kBackward, dq);
   if (q_up_) {

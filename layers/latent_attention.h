@@ -29,7 +29,7 @@ class LatentAttention final : public Attention {
     Tensor
         down;  // (N or N / P, R_q + R + K_r): [c_q | c | k_pe] before the norms, if there are any
     Norm::Saved q_norm, kv_norm;
-    Tensor latents;  // (N, R_q + R + K_r): normalised, the key's part rotated
+    Tensor latents;  // (N, R_q + R + K_r): normalised, the key's part not yet rotated
     Tensor q;        // (N, H K / P), rotated
     Tensor kv;       // (N, H (K_n + V) / P): [k_nope | v] per head; empty: remade from latents
     Tensor k;        // (N, H K / P); empty: remade
@@ -66,9 +66,7 @@ class LatentAttention final : public Attention {
 
   Tensor normalize_latents(Saved& saved) const;
   Tensor backward_latents(const Tensor& dlatents, const Tensor& x, const Saved& saved);
-  void expand_keys_and_values(Saved& saved) const;
-  void rotate_shared_key(const SequenceBatch& sequences, ops::Rotation rotation,
-                         Tensor& latents) const;
+  void expand_keys_and_values(const SequenceBatch& sequences, Saved& saved) const;
   void rotate_queries(const SequenceBatch& sequences, ops::Rotation rotation, Tensor& q) const;
 
   std::int64_t heads_;       // H / P

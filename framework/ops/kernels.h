@@ -8,6 +8,7 @@
 #include "framework/ops/head_view.h"
 #include "framework/ops/matmul.h"
 #include "framework/ops/normalization.h"
+#include "framework/ops/rope.h"
 #include "framework/tensor.h"
 
 namespace polyhead::ops::kernel {
@@ -61,8 +62,10 @@ struct LayerNorm {
 
 template <Device D>
 struct LatentKeys {
-  static void forward(const HeadView& own, const Tensor& shared, HeadView& key);
-  static void backward(const HeadView& dkey, HeadView& d_own, Tensor& dshared);
+  static void forward(const HeadView& own, const Tensor& shared, const RopeTable& table,
+                      std::int64_t sequence_length, HeadView& key);
+  static void backward(const HeadView& dkey, const RopeTable& table, std::int64_t sequence_length,
+                       HeadView& d_own, Tensor& dshared);
 };
 
 template <Device D>

@@ -2,6 +2,7 @@
 
 #include "framework/dispatch.h"
 #include "framework/ops/kernels.h"
+#include "framework/ops/rope_rotation_cpu.h"
 
 namespace polyhead::ops::kernel {
 namespace {
@@ -17,19 +18,30 @@ const T* head_row(const HeadView& view, std::int64_t row, std::int64_t head) {
 }
 
 template <class T>
-void scatter(const HeadView& own, const Tensor& shared, HeadView& key) {
+void rotate_row(const RopeTable& table, std::int64_t position, T direction, T* x) {
+  const std::int64_t half = table.cos.cols();
+  rotate(half, table.cos.data<T>() + position * half, table.sin.data<T>() + position * half,
+         direction, x);
+}
+
+template <class T>
+void scatter(const HeadView& own, const Tensor& shared, const RopeTable& table,
+             std::int64_t sequence_length, HeadView& key) {
 #pragma omp parallel for schedule(static)
   for (std::int64_t row = 0; row < shared.rows(); ++row) {
-    const T* tail = shared.data<T>() + row * shared.row_stride();
+    T* const first = head_row<T>(key, row, 0) + own.head_dim;
+    std::copy_n(shared.data<T>() + row * shared.row_stride(), shared.cols(), first);
+    rotate_row(table, row % sequence_length, T(1), first);
     for (std::int64_t head = 0; head < key.heads; ++head) {
       T* to = std::copy_n(head_row<T>(own, row, head), own.head_dim, head_row<T>(key, row, head));
-      std::copy_n(tail, shared.cols(), to);
+      if (head > 0) std::copy_n(first, shared.cols(), to);
     }
   }
 }
 
 template <class T>
-void gather(const HeadView& dkey, HeadView& d_own, Tensor& dshared) {
+void gather(const HeadView& dkey, const RopeTable& table, std::int64_t sequence_length,
+            HeadView& d_own, Tensor& dshared) {
 #pragma omp parallel for schedule(static)
   for (std::int64_t row = 0; row < dshared.rows(); ++row) {
     T* tail = dshared.data<T>() + row * dshared.row_stride();
@@ -39,19 +51,26 @@ void gather(const HeadView& dkey, HeadView& d_own, Tensor& dshared) {
       std::copy_n(from, d_own.head_dim, head_row<T>(d_own, row, head));
       for (std::int64_t i = 0; i < dshared.cols(); ++i) tail[i] += from[d_own.head_dim + i];
     }
+    rotate_row(table, row % sequence_length, T(-1), tail);
   }
 }
 
 }  // namespace
 
 template <>
-void LatentKeys<Device::kCpu>::forward(const HeadView& own, const Tensor& shared, HeadView& key) {
-  dispatch_cpu_float(shared.dtype(), [&]<class T>() { scatter<T>(own, shared, key); });
+void LatentKeys<Device::kCpu>::forward(const HeadView& own, const Tensor& shared,
+                                       const RopeTable& table, std::int64_t sequence_length,
+                                       HeadView& key) {
+  dispatch_cpu_float(shared.dtype(),
+                     [&]<class T>() { scatter<T>(own, shared, table, sequence_length, key); });
 }
 
 template <>
-void LatentKeys<Device::kCpu>::backward(const HeadView& dkey, HeadView& d_own, Tensor& dshared) {
-  dispatch_cpu_float(dshared.dtype(), [&]<class T>() { gather<T>(dkey, d_own, dshared); });
+void LatentKeys<Device::kCpu>::backward(const HeadView& dkey, const RopeTable& table,
+                                        std::int64_t sequence_length, HeadView& d_own,
+                                        Tensor& dshared) {
+  dispatch_cpu_float(dshared.dtype(),
+                     [&]<class T>() { gather<T>(dkey, table, sequence_length, d_own, dshared); });
 }
 
 }  // namespace polyhead::ops::kernel

@@ -1,5 +1,6 @@
 #include "framework/cuda/packs.cuh"
 #include "framework/ops/kernels.h"
+#include "framework/ops/rope_rotation.cuh"
 
 namespace polyhead::ops::kernel {
 namespace {
@@ -31,14 +32,35 @@ bool is_aligned(const HeadView& view) {
   return cuda::is_aligned(view.columns) && cuda::is_whole_packs<T>(view.head_stride);
 }
 
-// A key's packs: the head's own, then the shared ones.
+// The angles by which packs of the shared part turn with the packs half of it behind.
+struct Angles {
+  Divider sequence_length;
+  std::int64_t half;
+  const float *cos, *sin;
+
+  Angles(const RopeTable& table, std::int64_t length)
+      : sequence_length(length),
+        half(table.cos.cols()),
+        cos(table.cos.data<float>()),
+        sin(table.sin.data<float>()) {}
+
+  __device__ __forceinline__ std::int64_t at(std::int64_t row, std::int64_t column) const {
+    return sequence_length(row).remainder * half + column;
+  }
+};
+
+// A key's packs: the head's own, then those of the shared part's first half, each with the one that
+// it turns with.
 template <class T, int kSize>
 struct Join {
   static constexpr int kBatch = 4;
-  using Input = Pack<T, kSize>;
+  struct Input {
+    Pack<T, kSize> first, second;
+  };
 
   Divider row_packs, key_packs;
   std::int64_t own_width;
+  Angles angles;
   Heads<const T> own;
   const T* shared;
   std::int64_t shared_stride;
@@ -48,14 +70,31 @@ struct Join {
     const auto [row, row_pack] = row_packs(index);
     const auto [head, pack] = key_packs(row_pack);
     const std::int64_t column = pack * kSize;
-    return cuda::load_pack<T, kSize>(column < own_width
-                                         ? own.at(row, head) + column
-                                         : shared + row * shared_stride + column - own_width);
+    Input input;
+    if (column < own_width) {
+      input.first = cuda::load_pack<T, kSize>(own.at(row, head) + column);
+    } else {
+      const T* const from = shared + row * shared_stride + column - own_width;
+      input.first = cuda::load_pack<T, kSize>(from);
+      input.second = cuda::load_pack<T, kSize>(from + angles.half);
+    }
+    return input;
   }
   __device__ __forceinline__ void store(std::int64_t index, const Input& input) const {
     const auto [row, row_pack] = row_packs(index);
     const auto [head, pack] = key_packs(row_pack);
-    cuda::store_pack(input, key.at(row, head) + pack * kSize);
+    const std::int64_t column = pack * kSize;
+    T* const to = key.at(row, head) + column;
+    if (column < own_width) {
+      cuda::store_pack(input.first, to);
+      return;
+    }
+    const std::int64_t angle = angles.at(row, column - own_width);
+    Pack<T, kSize> first, second;
+    rotate_into(angles.cos + angle, angles.sin + angle, 1.0f, input.first, input.second, first,
+                second);
+    cuda::store_pack(first, to);
+    cuda::store_pack(second, to + angles.half);
   }
 };
 
@@ -81,15 +120,16 @@ struct TakeOwn {
   }
 };
 
-// The gradient of the shared part: in f32 over the heads in order, rounded once.
+// The gradient of the shared part: in f32 over the heads in order, turned back and rounded once.
 template <class T, int kSize>
 struct SumShared {
   static constexpr int kBatch = 1;
   struct Input {
-    float sum[kSize];
+    float first[kSize], second[kSize];
   };
 
   Divider row_packs;
+  Angles angles;
   int heads;
   Heads<const T> dkey;  // the shared columns of it
   T* dshared;
@@ -101,33 +141,45 @@ struct SumShared {
     Input input{};
 #pragma unroll 8
     for (int head = 0; head < heads; ++head) {
-      const auto part = cuda::load_pack<T, kSize>(from + head * dkey.head_stride);
+      const T* const part = from + head * dkey.head_stride;
+      const auto first = cuda::load_pack<T, kSize>(part);
+      const auto second = cuda::load_pack<T, kSize>(part + angles.half);
 #pragma unroll
-      for (int i = 0; i < kSize; ++i) input.sum[i] += part[i];
+      for (int i = 0; i < kSize; ++i) {
+        input.first[i] += first[i];
+        input.second[i] += second[i];
+      }
     }
     return input;
   }
   __device__ __forceinline__ void store(std::int64_t index, const Input& input) const {
     const auto [row, pack] = row_packs(index);
-    Pack<T, kSize> result;
-    result.assign([&](int i) { return input.sum[i]; });
-    cuda::store_pack(result, dshared + row * dshared_stride + pack * kSize);
+    const std::int64_t angle = angles.at(row, pack * kSize);
+    Pack<T, kSize> first, second;
+    rotate_into(angles.cos + angle, angles.sin + angle, -1.0f, input.first, input.second, first,
+                second);
+    T* const to = dshared + row * dshared_stride + pack * kSize;
+    cuda::store_pack(first, to);
+    cuda::store_pack(second, to + angles.half);
   }
 };
 
 }  // namespace
 
 template <>
-void LatentKeys<Device::kCuda>::forward(const HeadView& own, const Tensor& shared, HeadView& key) {
+void LatentKeys<Device::kCuda>::forward(const HeadView& own, const Tensor& shared,
+                                        const RopeTable& table, std::int64_t sequence_length,
+                                        HeadView& key) {
   const std::int64_t rows = shared.rows();
+  const Angles angles(table, sequence_length);
   cuda::dispatch_float(shared.dtype(), [&]<class T>() {
     const bool aligned = is_aligned<T>(own) && cuda::is_aligned(shared) && is_aligned<T>(key) &&
                          cuda::is_whole_packs<T>(own.head_dim) &&
-                         cuda::is_whole_packs<T>(shared.cols());
+                         cuda::is_whole_packs<T>(angles.half);
     cuda::with_pack_size<T>(aligned, [&]<int kSize>() {
-      const std::int64_t packs = key.head_dim / kSize;
+      const std::int64_t packs = (own.head_dim + angles.half) / kSize;
       const Join<T, kSize> body{
-          Divider(key.heads * packs), Divider(packs),      own.head_dim, heads<T>(own),
+          Divider(key.heads * packs), Divider(packs),      own.head_dim, angles, heads<T>(own),
           shared.data<T>(),           shared.row_stride(), heads<T>(key)};
       cuda::for_each_pack("latent_keys_forward", rows * key.heads * packs, body);
     });
@@ -135,20 +187,27 @@ void LatentKeys<Device::kCuda>::forward(const HeadView& own, const Tensor& share
 }
 
 template <>
-void LatentKeys<Device::kCuda>::backward(const HeadView& dkey, HeadView& d_own, Tensor& dshared) {
+void LatentKeys<Device::kCuda>::backward(const HeadView& dkey, const RopeTable& table,
+                                         std::int64_t sequence_length, HeadView& d_own,
+                                         Tensor& dshared) {
   const std::int64_t rows = dshared.rows();
+  const Angles angles(table, sequence_length);
   const HeadView dkey_shared = head_dims(dkey, d_own.head_dim, dkey.head_dim);
   cuda::dispatch_float(dshared.dtype(), [&]<class T>() {
     const bool aligned = is_aligned<T>(dkey) && is_aligned<T>(d_own) && cuda::is_aligned(dshared) &&
                          cuda::is_whole_packs<T>(d_own.head_dim) &&
-                         cuda::is_whole_packs<T>(dshared.cols());
+                         cuda::is_whole_packs<T>(angles.half);
     cuda::with_pack_size<T>(aligned, [&]<int kSize>() {
-      const std::int64_t own_packs = d_own.head_dim / kSize, shared_packs = dshared.cols() / kSize;
+      const std::int64_t own_packs = d_own.head_dim / kSize, shared_packs = angles.half / kSize;
       const TakeOwn<T, kSize> take{Divider(dkey.heads * own_packs), Divider(own_packs),
                                    heads<T>(dkey), heads<T>(d_own)};
       cuda::for_each_pack("latent_keys_backward: own", rows * dkey.heads * own_packs, take);
-      const SumShared<T, kSize> sum{Divider(shared_packs), static_cast<int>(dkey.heads),
-                                    heads<T>(dkey_shared), dshared.data<T>(), dshared.row_stride()};
+      const SumShared<T, kSize> sum{Divider(shared_packs),
+                                    angles,
+                                    static_cast<int>(dkey.heads),
+                                    heads<T>(dkey_shared),
+                                    dshared.data<T>(),
+                                    dshared.row_stride()};
       cuda::for_each_pack("latent_keys_backward: shared", rows * shared_packs, sum);
     });
   });

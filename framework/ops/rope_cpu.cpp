@@ -1,22 +1,8 @@
 #include "framework/dispatch.h"
 #include "framework/ops/rope.h"
+#include "framework/ops/rope_rotation_cpu.h"
 
 namespace polyhead::ops::kernel {
-namespace {
-
-// (x, y) turns by the angle with the given cos; direction 1 or -1 times sin.
-template <class T>
-void rotate(std::int64_t half, const T* cos, const T* sin, T direction, T* x) {
-  T* const y = x + half;
-#pragma omp simd
-  for (std::int64_t j = 0; j < half; ++j) {
-    const T first = x[j], second = y[j], s = direction * sin[j];
-    x[j] = first * cos[j] - second * s;
-    y[j] = second * cos[j] + first * s;
-  }
-}
-
-}  // namespace
 
 template <>
 void rope<Device::kCpu>(const RopeTable& table, std::int64_t sequence_length, Rotation rotation,

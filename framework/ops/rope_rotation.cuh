@@ -1,17 +1,18 @@
-// The rotation of two packs of a head, for the op and for kernels that rotate what they are about
-// to write: both give the same bits. Private to framework/ops.
+// The rotation of two packs of a head on the device, for the op and for kernels that rotate what
+// they are about to write: both give the same bits. Private to framework/ops.
 #pragma once
 
 #include "framework/cuda/element.cuh"
 
 namespace polyhead::ops {
 
-// Turns dimensions j of `first` with those of `second`, which lie half of the rotated dimensions
-// behind, by the angles at `cos` and `sin`; `direction` is 1 or -1.
-template <class T, int kSize>
-__device__ __forceinline__ void rotate_packs(const float* cos, const float* sin, float direction,
-                                             cuda::Pack<T, kSize>& first,
-                                             cuda::Pack<T, kSize>& second) {
+// Turns dimensions j of x with those of y, which lie half of the rotated dimensions behind, by the
+// angles at `cos` and `sin`; `direction` is 1 or -1. x and y are packs or arrays, not the results.
+template <class Values, class T, int kSize>
+__device__ __forceinline__ void rotate_into(const float* cos, const float* sin, float direction,
+                                            const Values& x, const Values& y,
+                                            cuda::Pack<T, kSize>& first,
+                                            cuda::Pack<T, kSize>& second) {
   float c[kSize], s[kSize];
   constexpr int kWidth = kSize < 4 ? kSize : 4;
 #pragma unroll
@@ -24,9 +25,17 @@ __device__ __forceinline__ void rotate_packs(const float* cos, const float* sin,
       s[begin + i] = direction * some_sin[i];
     }
   }
-  const cuda::Pack<T, kSize> x = first, y = second;
   first.assign([&](int i) { return fmaf(x[i], c[i], -(y[i] * s[i])); });
   second.assign([&](int i) { return fmaf(y[i], c[i], x[i] * s[i]); });
+}
+
+// In place.
+template <class T, int kSize>
+__device__ __forceinline__ void rotate_packs(const float* cos, const float* sin, float direction,
+                                             cuda::Pack<T, kSize>& first,
+                                             cuda::Pack<T, kSize>& second) {
+  const cuda::Pack<T, kSize> x = first, y = second;
+  rotate_into(cos, sin, direction, x, y, first, second);
 }
 
 }  // namespace polyhead::ops
